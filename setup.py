@@ -1,0 +1,39 @@
+"""Packaging. The base install is the device side only; `[train]` adds TensorFlow. BUILD_NOTES.md explains the pins."""
+
+from setuptools import setup
+
+TRAIN = [
+    "tensorflow==2.21.0",
+    "tf-keras==2.21.0",
+    "tensorflow-model-optimization==0.8.1",
+    "h5py>=3.10",
+    "tqdm>=4.66",
+    "matplotlib>=3.8,<4",
+    "scipy>=1.11",
+]
+PRETRAINED = ["onnx>=1.16,<2"]
+DEV = [
+    "pytest==9.0.3",
+    "hypothesis==6.155.2",
+    "ruff==0.14.6",
+    "mypy==1.18.2",
+    "onnxruntime==1.23.2",
+]
+
+setup(
+    name="retinaface-keras",
+    version="0.1.0",
+    description="RetinaFace for Keras: training, quantization-aware fine-tuning, int8 TFLite and a light runtime",
+    license="MIT",
+    python_requires=">=3.10,<3.14",
+    packages=["tflite", "rf_keras", "quantization"],
+    package_data={"tflite": ["models/*.tflite", "py.typed"]},
+    install_requires=[
+        "numpy>=1.23,<3",
+        "opencv-python-headless>=4.8",
+        "pillow>=10",
+        "absl-py>=2",
+        "ai-edge-litert>=1.4,<3",
+    ],
+    extras_require={"train": TRAIN, "pretrained": PRETRAINED, "dev": DEV},
+)

@@ -1,0 +1,1 @@
+"""Device-side RetinaFace runtime: NumPy, one TFLite interpreter and an image reader; never TensorFlow."""
