@@ -1,0 +1,353 @@
+"""Augmentation of one image in TensorFlow ops: which square window is seen, its colours, its faces, its mirror image.
+
+Every random choice is a number the caller gives (uniform in [0, 1)), so that an item's augmentation depends on its seed
+alone, and tests can place a window by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from rf_keras.wider import UNKNOWN
+
+REFERENCE_CROPS = (0.3, 0.45, 0.6, 0.8, 1.0)
+INTERPOLATIONS = ("bilinear", "nearest", "area", "bicubic", "lanczos")
+MIRRORED_LANDMARKS = (1, 0, 2, 4, 3)
+COLOUR_DRAWS = 9  # random numbers that a colour function takes
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What happens to an image between the file and the batch.
+
+    Attributes:
+        crop_scales: sides of the square window as shares of the image's short side, one drawn per image; above 1 the
+            window reaches over the image and is filled with the mean. Empty: the whole image, letterboxed.
+        crop_trials: windows drawn per image; the first that holds a whole face is used, else the whole image is.
+        brightness: largest shift, in grey levels (0-255).
+        contrast, saturation: range of the factor.
+        hue: largest shift in OpenCV's 0-180 units (two degrees each).
+        colour_chance: probability of each of the four.
+        reference_colour: HSV in the reference's order, clipped after every step; else one 3×3 matrix for all four
+            (saturation and hue then turn and stretch the chroma plane of YIQ), which takes a quarter of the time.
+        flip_chance: probability of a mirror image.
+        interpolations: one is drawn per image, of `INTERPOLATIONS`.
+        min_face: pixels after resizing; a face whose shorter side is less is no target (nor does it count as the whole
+            face that a window needs). The reference drops none. Matching gives such a face no anchor when its best IoU
+            is below 0.2, so a value near √0.2 × the smallest anchor changes nothing but saves work.
+        clip_landmarks: pull points outside the window onto its border, as the reference does.
+    """
+
+    crop_scales: tuple[float, ...] = ()
+    crop_trials: int = 50
+    brightness: float = 0.0
+    contrast: tuple[float, float] = (1.0, 1.0)
+    saturation: tuple[float, float] = (1.0, 1.0)
+    hue: float = 0.0
+    colour_chance: float = 0.5
+    reference_colour: bool = False
+    flip_chance: float = 0.0
+    interpolations: tuple[str, ...] = ("bilinear",)
+    min_face: float = 0.0
+    clip_landmarks: bool = False
+
+    def __post_init__(self) -> None:
+        if not all(0.05 <= scale <= 8 for scale in self.crop_scales):
+            raise ValueError(f"crop_scales is {self.crop_scales}, expected shares of the short side from 0.05 to 8")
+        if self.crop_trials < 1:
+            raise ValueError(f"crop_trials is {self.crop_trials}, expected at least 1")
+        for name in ("colour_chance", "flip_chance"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a probability")
+        for name in ("contrast", "saturation"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high:
+                raise ValueError(f"{name} is {(low, high)}, expected 0 <= low <= high")
+        if self.brightness < 0 or not 0 <= self.hue <= 90 or self.min_face < 0:
+            raise ValueError(
+                f"brightness {self.brightness}, hue {self.hue}, min_face {self.min_face}: expected >= 0, hue <= 90"
+            )
+        if not self.interpolations or set(self.interpolations) - set(INTERPOLATIONS):
+            raise ValueError(f"interpolations is {self.interpolations}, expected one or more of {INTERPOLATIONS}")
+
+    @property
+    def has_colour(self) -> bool:
+        changes = self.brightness or self.hue or self.contrast != (1.0, 1.0) or self.saturation != (1.0, 1.0)
+        return bool(changes and self.colour_chance)
+
+
+PRESETS = {
+    # Letterbox only: calibration, validation.
+    "none": AugmentConfig(),
+    # Pytorch_Retinaface's data_augment.py.
+    "reference": AugmentConfig(
+        crop_scales=REFERENCE_CROPS,
+        crop_trials=250,
+        brightness=32.0,
+        contrast=(0.5, 1.5),
+        saturation=(0.5, 1.5),
+        hue=18.0,
+        reference_colour=True,
+        flip_chance=0.5,
+        interpolations=INTERPOLATIONS,
+        clip_landmarks=True,
+    ),
+    # Windows larger than the image, as SCRFD (Guo et al. 2021, section 3.1) has them: many more small faces.
+    "scale": AugmentConfig(
+        crop_scales=(0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0),
+        brightness=32.0,
+        contrast=(0.5, 1.5),
+        saturation=(0.5, 1.5),
+        hue=18.0,
+        flip_chance=0.5,
+        interpolations=("bilinear", "nearest", "area", "bicubic"),
+        min_face=4.0,
+    ),
+    # Quantization-aware fine-tuning: the ranges must stay those of ordinary photos.
+    "light": AugmentConfig(
+        crop_scales=(0.8, 1.0, 1.25, 1.5),
+        brightness=16.0,
+        contrast=(0.8, 1.2),
+        saturation=(0.8, 1.2),
+        hue=4.0,
+        flip_chance=0.5,
+    ),
+}
+
+
+class Placement(NamedTuple):
+    """The part of the image that is seen, and where it lands in the square output. All int32 scalars, in pixels.
+
+    Both rectangles have whole pixels, so the scale differs between the axes by less than one output pixel over the
+    image; boxes are moved with the scale that the pixels got.
+    """
+
+    top: tf.Tensor
+    left: tf.Tensor
+    height: tf.Tensor
+    width: tf.Tensor
+    out_top: tf.Tensor
+    out_left: tf.Tensor
+    out_height: tf.Tensor
+    out_width: tf.Tensor
+
+
+def choose_window(
+    boxes: tf.Tensor, height: tf.Tensor, width: tf.Tensor, draws: tf.Tensor, config: AugmentConfig, size: int
+) -> tf.Tensor:
+    """The square window to show: the first drawn one that holds a face whole.
+
+    Args:
+        boxes: float32 [N, 4] in image pixels.
+        height, width: int32 scalars, of the image.
+        draws: float32 [crop_trials, 3] in [0, 1): scale, x, y of each candidate.
+        size: output side in pixels (for `min_face`).
+
+    Returns:
+        int32 [3]: left, top, side in image pixels. Without a fitting candidate, (0, 0, long side): the image
+        top-left in a square, as the reference pads it. In an image without faces any window will do: the first.
+    """
+    letterbox = tf.stack([0, 0, tf.maximum(height, width)])
+    if not config.crop_scales:
+        return letterbox
+    scales = tf.constant(config.crop_scales, tf.float32)
+    picked = tf.gather(scales, tf.cast(draws[:, 0] * len(config.crop_scales), tf.int32))  # [T]
+    side = tf.maximum(tf.floor(picked * tf.cast(tf.minimum(height, width), tf.float32)), 1.0)
+    # One formula for both cases: a smaller window lies anywhere inside the image, a larger one anywhere around it.
+    extent = tf.cast(tf.stack([width, height]), tf.float32)
+    origin = tf.floor(draws[:, 1:] * (extent - side[:, None]))  # [T, 2]
+    end = origin + side[:, None]
+    inside = tf.reduce_all(
+        (boxes[None, :, :2] >= origin[:, None]) & (boxes[None, :, 2:] <= end[:, None]), axis=-1
+    )  # [T, N]
+    if config.min_face:
+        shorter = tf.reduce_min(boxes[:, 2:] - boxes[:, :2], axis=-1)  # [N]
+        inside &= shorter[None] * size >= config.min_face * side[:, None]
+    fits = tf.reduce_any(inside, axis=-1) | tf.equal(tf.shape(boxes)[0], 0)  # [T]
+    first = tf.argmax(fits)
+    window = tf.cast(tf.concat([origin[first], side[first][None]], 0), tf.int32)
+    return tf.where(fits[first], window, letterbox)
+
+
+def place_window(window: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: int) -> Placement:
+    """Where the visible part of `window` (left, top, side; image pixels) lands in a `size` × `size` output."""
+    side = window[2]
+    image = tf.stack([width, height])
+    start = tf.clip_by_value(window[:2], 0, image - 1)  # x, y
+    end = tf.clip_by_value(window[:2] + side, start + 1, image)
+    scale = tf.cast(size / side, tf.float32)
+    out_start = tf.minimum(tf.cast(tf.round(tf.cast(start - window[:2], tf.float32) * scale), tf.int32), size - 1)
+    out_end = tf.cast(tf.round(tf.cast(end - window[:2], tf.float32) * scale), tf.int32)
+    out_end = tf.clip_by_value(out_end, out_start + 1, size)
+    x, y = 0, 1
+    return Placement(
+        start[y],
+        start[x],
+        end[y] - start[y],
+        end[x] - start[x],
+        out_start[y],
+        out_start[x],
+        out_end[y] - out_start[y],
+        out_end[x] - out_start[x],
+    )
+
+
+def move_faces(
+    boxes: tf.Tensor,
+    landmarks: tf.Tensor,
+    window: tf.Tensor,
+    place: Placement,
+    flip: tf.Tensor,
+    config: AugmentConfig,
+    size: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Faces of the image → faces of the output.
+
+    Faces are kept when their centre lies in the window; boxes are clipped to the output; a face without known
+    landmarks (all −1) keeps its −1.
+
+    Args:
+        boxes: float32 [N, 4]; landmarks: float32 [N, 5, 2]; both in image pixels.
+        flip: bool scalar, mirror the output.
+
+    Returns:
+        boxes float32 [M, 4], landmarks float32 [M, 5, 2] in output pixels, M <= N.
+    """
+    edges = tf.cast(window, tf.float32)
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    kept = tf.reduce_all((centre > edges[:2]) & (centre < edges[:2] + edges[2]), axis=-1)
+    scale = tf.cast(tf.stack([place.out_width / place.width, place.out_height / place.height]), tf.float32)  # x, y
+    shift = tf.cast(tf.stack([place.out_left, place.out_top]), tf.float32) - scale * tf.cast(
+        tf.stack([place.left, place.top]), tf.float32
+    )
+    boxes = tf.clip_by_value(boxes * tf.tile(scale, [2]) + tf.tile(shift, [2]), 0.0, size)
+    shorter = tf.reduce_min(boxes[:, 2:] - boxes[:, :2], axis=-1)
+    kept &= (shorter > 0) & (shorter >= config.min_face)
+
+    known = tf.reduce_any(landmarks != UNKNOWN, axis=[1, 2])[:, None, None]
+    landmarks = landmarks * scale + shift
+    if config.clip_landmarks:
+        landmarks = tf.clip_by_value(landmarks, 0.0, size)
+    mirrored_boxes = tf.stack([size - boxes[:, 2], boxes[:, 1], size - boxes[:, 0], boxes[:, 3]], axis=1)
+    mirrored_points = tf.gather(landmarks, MIRRORED_LANDMARKS, axis=1) * [-1.0, 1.0] + [float(size), 0.0]
+    boxes = tf.where(flip, mirrored_boxes, boxes)
+    landmarks = tf.where(known, tf.where(flip, mirrored_points, landmarks), UNKNOWN)
+    return tf.boolean_mask(boxes, kept), tf.boolean_mask(landmarks, kept)
+
+
+def resize(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, draw: tf.Tensor, config: AugmentConfig) -> tf.Tensor:
+    """uint8 or float32 [h, w, 3] → float32 [height, width, 3] by the interpolation that `draw` in [0, 1) picks."""
+    images, target = image[None], tf.stack([height, width])
+    # The half-pixel kernels without antialiasing: OpenCV's rule, thus that of the device's letterbox.
+    kernels: dict[str, Callable[[], tf.Tensor]] = {
+        "bilinear": lambda: tf.raw_ops.ResizeBilinear(images=images, size=target, half_pixel_centers=True),
+        "nearest": lambda: tf.cast(
+            tf.raw_ops.ResizeNearestNeighbor(images=images, size=target, half_pixel_centers=True), tf.float32
+        ),
+        "area": lambda: tf.raw_ops.ResizeArea(images=images, size=target),
+        "bicubic": lambda: tf.raw_ops.ResizeBicubic(images=images, size=target, half_pixel_centers=True),
+        "lanczos": lambda: tf.image.resize(images, target, "lanczos3"),
+    }
+    branches = [kernels[name] for name in config.interpolations]
+    if len(branches) == 1:
+        return branches[0]()[0]
+    return tf.switch_case(tf.cast(draw * len(branches), tf.int32), branches)[0]
+
+
+def _ranged(draw: tf.Tensor, low: float, high: float) -> tf.Tensor:
+    return low + draw * (high - low)
+
+
+def reference_colour(image: tf.Tensor, draws: tf.Tensor, config: AugmentConfig) -> tf.Tensor:
+    """Brightness, contrast, saturation and hue in the reference's order: contrast comes second or last.
+
+    Args:
+        image: float32 [h, w, 3], RGB, 0-255.
+        draws: float32 [COLOUR_DRAWS] in [0, 1): order, then (applied?, amount) of each.
+
+    Returns:
+        the same shape and range. Source: Pytorch_Retinaface `_distort`; not rounded to bytes between the steps.
+    """
+
+    def maybe(draw: tf.Tensor, change: Callable[[tf.Tensor], tf.Tensor], image: tf.Tensor) -> tf.Tensor:
+        return tf.cond(draw < config.colour_chance, lambda: tf.clip_by_value(change(image), 0.0, 255.0), lambda: image)
+
+    def contrast(image: tf.Tensor) -> tf.Tensor:
+        return image * _ranged(draws[4], *config.contrast)
+
+    image = maybe(draws[1], lambda im: im + _ranged(draws[2], -config.brightness, config.brightness), image)
+    contrast_last = draws[0] < 0.5
+    image = tf.cond(contrast_last, lambda: image, lambda: maybe(draws[3], contrast, image))
+    image = maybe(
+        draws[5],
+        lambda im: tf.raw_ops.AdjustSaturation(images=im, scale=_ranged(draws[6], *config.saturation)),
+        image,
+    )
+    image = maybe(
+        draws[7],
+        lambda im: tf.raw_ops.AdjustHue(images=im, delta=_ranged(draws[8], -config.hue, config.hue) / 180.0),
+        image,
+    )
+    return tf.cond(contrast_last, lambda: maybe(draws[3], contrast, image), lambda: image)
+
+
+# RGB → YIQ (NTSC). Chroma turned by an angle is a turn of the hue, chroma stretched is saturation.
+_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+_LUMA, _CHROMA, _TURNED = (
+    (np.linalg.inv(_YIQ) @ np.array(middle, float) @ _YIQ).T.astype(np.float32)
+    for middle in (
+        [[1, 0, 0], [0, 0, 0], [0, 0, 0]],
+        [[0, 0, 0], [0, 1, 0], [0, 0, 1]],
+        [[0, 0, 0], [0, 0, -1], [0, 1, 0]],
+    )
+)
+
+
+def linear_colour(image: tf.Tensor, draws: tf.Tensor, config: AugmentConfig) -> tf.Tensor:
+    """The same four changes as one matrix: image · M + brightness, clipped once. Arguments as `reference_colour`."""
+
+    def amount(at: int, low: float, high: float, neutral: float) -> tf.Tensor:
+        return tf.where(draws[at] < config.colour_chance, _ranged(draws[at + 1], low, high), neutral)
+
+    brightness = amount(1, -config.brightness, config.brightness, 0.0)
+    contrast = amount(3, *config.contrast, 1.0)
+    saturation = amount(5, *config.saturation, 1.0)
+    angle = amount(7, -config.hue, config.hue, 0.0) * (np.pi / 90.0)
+    matrix = contrast * (_LUMA + saturation * (tf.cos(angle) * _CHROMA + tf.sin(angle) * _TURNED))  # [3, 3]
+    flat = tf.matmul(tf.reshape(image, [-1, 3]), matrix) + brightness
+    return tf.reshape(tf.clip_by_value(flat, 0.0, 255.0), tf.shape(image))
+
+
+def change_colour(image: tf.Tensor, draws: tf.Tensor, config: AugmentConfig) -> tf.Tensor:
+    """float32 [h, w, 3] RGB 0-255 → the same with `config`'s colour changes."""
+    if not config.has_colour:
+        return image
+    return (reference_colour if config.reference_colour else linear_colour)(image, draws, config)
+
+
+def fill_square(image: tf.Tensor, place: Placement, fill: tuple[float, ...], size: int) -> tf.Tensor:
+    """uint8 [out_height, out_width, 3] → [size, size, 3] at its place, the rest being `fill` (a colour, 0-255)."""
+    colour = tf.constant(np.round(fill), tf.uint8)
+
+    def block(height: tf.Tensor | int, width: tf.Tensor | int) -> tf.Tensor:
+        return tf.broadcast_to(colour, tf.stack([height, width, 3]))
+
+    def padded() -> tf.Tensor:
+        left, right = place.out_left, size - place.out_left - place.out_width
+        middle = tf.concat([block(place.out_height, left), image, block(place.out_height, right)], axis=1)
+        top, bottom = place.out_top, size - place.out_top - place.out_height
+        return tf.concat([block(top, size), middle, block(bottom, size)], axis=0)
+
+    full = tf.equal(place.out_height, size) & tf.equal(place.out_width, size)
+    return tf.ensure_shape(tf.cond(full, lambda: image, padded), [size, size, 3])
+
+
+def mirror_and_swap(image: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
+    """uint8 [S, S, 3] RGB → BGR, mirrored left to right where `flip`: both in one pass over the pixels."""
+    dims = tf.stack([tf.constant(False), flip, tf.constant(True)])
+    return tf.raw_ops.Reverse(tensor=image, dims=dims)
