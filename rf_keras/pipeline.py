@@ -105,7 +105,7 @@ def make_batches(
         stream: int64 [total] indices, e.g. of `sample_stream`; `np.arange(len(samples))` for one pass in order.
         start: first item to make, e.g. step · batch on a resume: later items are the same as in an unbroken run.
         drop_remainder: leave out a last batch that is not full.
-        worker: (index, count): this worker's rows, a contiguous share of every batch, `batch` being a multiple of count.
+        worker: (index, count): this worker's rows, a contiguous share of each batch; `batch` is a multiple of count.
 
     Returns:
         Dataset of dicts, in the order of the stream: `image` uint8 [B, S, S, 3] BGR; `boxes` float32 [B, G, 4] x1, y1,
