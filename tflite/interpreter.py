@@ -1,0 +1,94 @@
+"""Choice of the TFLite interpreter, and the model's tensors by signature name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+# Fastest first: tflite-runtime 2.14 does not hand int8 graphs to XNNPACK. TensorFlow only if nothing lighter is there.
+INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite")
+
+
+class ModelError(ValueError):
+    """The model file cannot be run; the message is one line that names file, finding and expectation."""
+
+
+def _installed(module: str) -> bool:
+    package = module.partition(".")[0]
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # a module set to None in sys.modules
+        return False
+
+
+def _interpreter_class(module: str) -> Any:
+    if module == "tensorflow.lite":
+        return importlib.import_module(
+            "tensorflow"
+        ).lite.Interpreter  # tf loads `lite` lazily: no such module to import
+    return importlib.import_module(module).Interpreter
+
+
+def load_interpreter(model: bytes, num_threads: int, name: str = "model") -> tuple[Any, str]:
+    """An interpreter with its tensors allocated.
+
+    Tries `INTERPRETERS` in order. An interpreter that is installed but fails to import or to load the model is passed
+    over as well: tflite-runtime 2.14 imports under NumPy 2 and fails only on loading.
+
+    Args:
+        model: the .tflite file's bytes.
+        num_threads: CPU threads, at least 1.
+        name: what to call the model in errors.
+
+    Returns:
+        The interpreter, and its package's name with version, e.g. "ai_edge_litert 2.3.0".
+
+    Raises:
+        ModelError: no interpreter is installed, or none loads this model; each one's reason is given.
+    """
+    reasons = []
+    for module in INTERPRETERS:
+        package = module.partition(".")[0]
+        if not _installed(module):
+            continue
+        try:
+            interpreter = _interpreter_class(module)(model_content=model, num_threads=num_threads)
+            interpreter.allocate_tensors()
+        except Exception as error:  # ImportError, ValueError, RuntimeError, SystemError, … depending on what is wrong
+            reasons.append(f"{package}: {' '.join(str(error).split()) or type(error).__name__}")
+            continue
+        return interpreter, f"{package} {_version(package)}"
+    if not reasons:
+        raise ModelError("no TFLite interpreter is installed; expected ai-edge-litert: pip install ai-edge-litert")
+    raise ModelError(f"{name}: no interpreter loads this model ({'; '.join(reasons)})")
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package.replace("_", "-"))
+    except PackageNotFoundError:
+        return "(unknown version)"
+
+
+def tensor_details(interpreter: Any, name: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Details of the one input and of all outputs, looked up in the one signature.
+
+    Tensor order in a .tflite file is arbitrary; only the signature's names are reliable.
+
+    Returns:
+        (input details, output name → details); details hold `index`, `shape`, `dtype`, `quantization`.
+
+    Raises:
+        ModelError: not exactly one signature with one input `image`.
+    """
+    signatures = interpreter.get_signature_list()
+    if len(signatures) != 1:
+        raise ModelError(f"{name}: the model has {len(signatures)} signatures, expected 1 with the input 'image'")
+    runner = interpreter.get_signature_runner(next(iter(signatures)))
+    inputs, outputs = runner.get_input_details(), runner.get_output_details()
+    if set(inputs) != {"image"}:
+        raise ModelError(f"{name}: the model's inputs are {sorted(inputs)}, expected 'image'")
+    return inputs["image"], outputs

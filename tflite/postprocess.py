@@ -1,0 +1,81 @@
+"""From the nine output tensors to faces in image pixels; one function for the runtime and for float Keras models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tflite.decode import Quantization, decode_outputs, sigmoid
+from tflite.nms import nms
+from tflite.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Faces of one image, by score descending.
+
+    Attributes:
+        boxes: float32 [N, 4], x1 y1 x2 y2 in image pixels, clipped to the image.
+        scores: float32 [N], probability 0-1.
+        landmarks: float32 [N, 5, 2], x y in image pixels, not clipped; order as `tflite.spec.LANDMARK_NAMES`.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    landmarks: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """One JSON-ready dict per face: box [x1, y1, x2, y2], score, landmarks [[x, y]×5]."""
+        return [
+            {"box": box, "score": score, "landmarks": points}
+            for box, score, points in zip(
+                np.round(self.boxes.astype(np.float64), 3).tolist(),
+                np.round(self.scores.astype(np.float64), 6).tolist(),
+                np.round(self.landmarks.astype(np.float64), 3).tolist(),
+                strict=True,
+            )
+        ]
+
+
+def detections_from_outputs(
+    outputs: Mapping[str, np.ndarray],
+    anchors: np.ndarray,
+    spec: ModelSpec,
+    image_size: tuple[int, int],
+    scale: float,
+    score_threshold: float | None = None,
+    iou_threshold: float | None = None,
+    quantization: Quantization | None = None,
+) -> Detections:
+    """Threshold, decode, back to image pixels, clip, NMS.
+
+    Args:
+        outputs: the nine tensors by name, integer or float, as `tflite.decode.decode_outputs` takes them.
+        anchors: float32 [A, 3] of `make_anchors` for the input size that gave the outputs.
+        spec: default thresholds, limits, strides, variances.
+        image_size: (height, width) of the image in pixels.
+        scale: input pixels per image pixel, as `letterbox` returns it.
+        score_threshold, iou_threshold: 0-1; the spec's by default.
+        quantization: scale and zero point of each integer output.
+
+    Returns:
+        At most `spec.max_faces` faces. NMS orders by logit: equal to the order by score, but without the ties that
+        sigmoid makes of large logits.
+
+    Raises:
+        ValueError: a threshold outside 0-1.
+    """
+    threshold = spec.score_threshold if score_threshold is None else score_threshold
+    found = decode_outputs(outputs, anchors, spec, threshold, quantization)
+    height, width = image_size
+    boxes = found.boxes / np.float32(scale)
+    boxes = np.clip(boxes, 0, np.array((width, height, width, height), np.float32))
+    overlap = spec.iou_threshold if iou_threshold is None else iou_threshold
+    keep = nms(boxes, found.logits, overlap, max_candidates=spec.max_candidates, max_faces=spec.max_faces)
+    return Detections(boxes[keep], sigmoid(found.logits[keep]), found.landmarks[keep] / np.float32(scale))

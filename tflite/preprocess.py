@@ -1,0 +1,140 @@
+"""From a file or an array to the network's input: reading, letterbox, and one table from pixel to input value."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+# Named so that Pillow never hands a file to a plugin that runs another program (EPS starts Ghostscript).
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+
+class ImageError(ValueError):
+    """The picture cannot be read; the message is one line that names file, finding and expectation."""
+
+
+def _decode(data: bytes) -> np.ndarray:
+    image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+    image.load()  # the first frame; raises on truncated data, which OpenCV would fill with grey
+    try:
+        image = ImageOps.exif_transpose(image)
+    except Exception:
+        image.getexif().clear()  # damaged EXIF says nothing about the orientation; the pixels are fine
+    if image.mode.startswith(("I", "F")):
+        # 16-bit grey: Pillow's own conversion clips at 255 instead of scaling.
+        pixels = np.asarray(image, np.float64)
+        scale = 256 if pixels.size and pixels.max() > 255 else 1
+        grey = np.clip(np.nan_to_num(pixels / scale), 0, 255).astype(np.uint8)
+        return cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns about a direct conversion of palette with transparency
+    return cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)
+
+
+def read_image(source: str | Path | bytes, name: str | None = None) -> np.ndarray:
+    """Read a picture the way a viewer shows it.
+
+    EXIF orientation is applied, grey and palette become colour, 16 bits become 8, alpha is dropped, of an animation the
+    first frame counts. A file that does not decode to its end is an error: faces in the missing part would be lost.
+
+    Args:
+        source: path, or the encoded file's bytes.
+        name: what to call it in errors; the path by default.
+
+    Returns:
+        uint8 [H, W, 3], BGR, C-contiguous.
+
+    Raises:
+        ImageError: missing, empty, truncated, no picture, or a format not in `FORMATS`.
+    """
+    name = name or ("image" if isinstance(source, bytes) else str(source))
+    if isinstance(source, bytes):
+        data = source
+    else:
+        try:
+            data = Path(source).read_bytes()
+        except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
+            reason = getattr(error, "strerror", None) or error
+            raise ImageError(f"{name}: cannot read the file ({reason})") from error
+    if not data:
+        raise ImageError(f"{name}: the file is empty, expected an image")
+    try:
+        return _decode(data)
+    except Exception as error:  # Pillow's readers raise OSError, SyntaxError, struct.error, … on damaged files
+        if isinstance(error, Image.UnidentifiedImageError):
+            reason = f"{len(data)} bytes of no known image format"
+        else:
+            reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(
+            f"{name}: cannot decode ({reason}), expected a complete image ({', '.join(FORMATS)})"
+        ) from error
+
+
+def letterbox_size(image_height: int, image_width: int, height: int, width: int) -> tuple[int, int, float]:
+    """Size in pixels (rows, columns) of the picture inside the input, and the scale = min(H/h, W/w)."""
+    scale = min(height / image_height, width / image_width)
+    rows = min(max(int(image_height * scale + 0.5), 1), height)
+    columns = min(max(int(image_width * scale + 0.5), 1), width)
+    return rows, columns, scale
+
+
+def letterbox(
+    image: np.ndarray, height: int, width: int, mean: Sequence[float], out: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:
+    """Scale to fit, bilinear, aligned to the top left; the rest is filled with the rounded mean.
+
+    Args:
+        image: uint8 [h, w, 3] with h, w ≥ 1.
+        height, width: size of the result in pixels.
+        mean: per channel, 0-255.
+        out: uint8 [height, width, 3] to write into, C-contiguous; a new array by default.
+
+    Returns:
+        uint8 [height, width, 3] (`out` itself if given), and the scale: letterboxed = scale · original.
+    """
+    rows, columns, scale = letterbox_size(image.shape[0], image.shape[1], height, width)
+    if out is None:
+        out = np.empty((height, width, 3), np.uint8)
+    inner = out[:rows, :columns]
+    if image.shape[:2] == (rows, columns):
+        inner[...] = image
+    else:
+        resized = cv2.resize(image, (columns, rows), dst=inner, interpolation=cv2.INTER_LINEAR)
+        if resized is not inner and not np.shares_memory(resized, out):
+            inner[...] = resized
+    fill = np.floor(np.asarray(mean, np.float64) + 0.5).astype(np.uint8)
+    out[rows:] = fill
+    out[:rows, columns:] = fill
+    return out, scale
+
+
+def input_table(mean: Sequence[float], scale: float, zero_point: int, dtype: np.dtype | type) -> np.ndarray:
+    """The network's input value for each pixel value: mean and quantization in one table.
+
+    Args:
+        mean: per channel, 0-255, subtracted from the pixel.
+        scale, zero_point: quantization of an int8 input; ignored for float32.
+        dtype: int8 or float32, the input's.
+
+    Returns:
+        [256, 3] of `dtype`: `table[pixel, channel]`.
+    """
+    values = np.arange(256, dtype=np.float64)[:, None] - np.asarray(mean, np.float64)  # [256, 3]
+    if np.dtype(dtype) == np.float32:
+        return values.astype(np.float32)
+    limits = np.iinfo(np.dtype(dtype))
+    # floor(x + 0.5), because Java and Kotlin round halves up where NumPy rounds them to even.
+    return np.clip(np.floor(values / scale + 0.5) + zero_point, limits.min, limits.max).astype(dtype)
+
+
+def apply_table(image: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
+    """Write `table[pixel, channel]` of the uint8 [H, W, 3] `image` into `out` [H, W, 3] of the table's dtype."""
+    result = cv2.LUT(image, table[:, None, :], dst=out)
+    if result is not out and not np.shares_memory(result, out):
+        out[...] = result
