@@ -309,7 +309,7 @@ _LUMA, _CHROMA, _TURNED = (
 
 
 def linear_colour(image: tf.Tensor, draws: tf.Tensor, config: AugmentConfig) -> tf.Tensor:
-    """The same four changes as one matrix: image · M + brightness, clipped once. Arguments as `reference_colour`."""
+    """The same four changes as one matrix: image · M + brightness. Arguments as `reference_colour`; not clipped."""
 
     def amount(at: int, low: float, high: float, neutral: float) -> tf.Tensor:
         return tf.where(draws[at] < config.colour_chance, _ranged(draws[at + 1], low, high), neutral)
@@ -319,15 +319,7 @@ def linear_colour(image: tf.Tensor, draws: tf.Tensor, config: AugmentConfig) -> 
     saturation = amount(5, *config.saturation, 1.0)
     angle = amount(7, -config.hue, config.hue, 0.0) * (np.pi / 90.0)
     matrix = contrast * (_LUMA + saturation * (tf.cos(angle) * _CHROMA + tf.sin(angle) * _TURNED))  # [3, 3]
-    flat = tf.matmul(tf.reshape(image, [-1, 3]), matrix) + brightness
-    return tf.reshape(tf.clip_by_value(flat, 0.0, 255.0), tf.shape(image))
-
-
-def change_colour(image: tf.Tensor, draws: tf.Tensor, config: AugmentConfig) -> tf.Tensor:
-    """float32 [h, w, 3] RGB 0-255 → the same with `config`'s colour changes."""
-    if not config.has_colour:
-        return image
-    return (reference_colour if config.reference_colour else linear_colour)(image, draws, config)
+    return tf.reshape(tf.matmul(tf.reshape(image, [-1, 3]), matrix) + brightness, tf.shape(image))
 
 
 def fill_square(image: tf.Tensor, place: Placement, fill: tuple[float, ...], size: int) -> tf.Tensor:

@@ -9,17 +9,33 @@ item changes what it looks like.
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import tensorflow as tf
+from absl import app, flags
 
 from rf_keras import augment
 from rf_keras.augment import PRESETS, AugmentConfig
+from rf_keras.config import REFERENCE_ANCHORS, SMALL_ANCHORS, ModelConfig
+from rf_keras.matching import match
+from rf_keras.synthetic import synthetic_dir
 from rf_keras.wider import UNKNOWN, Sample, read_labels
+from tflite.draw import BOX_COLOR, LANDMARK_COLORS
+from tflite.files import write_image, write_text
 from tflite.spec import ModelSpec
+
+ANCHOR_SETS = {"reference": REFERENCE_ANCHORS, "small": SMALL_ANCHORS}
+ANCHOR_COLOR = (255, 160, 60)
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,12 @@ class DataConfig:
     seed: int = 0
     fill: tuple[float, ...] = ModelSpec.mean
     threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size < 32 or self.size % 32:
+            raise ValueError(f"size is {self.size}, expected a multiple of 32 pixels")
+        if self.batch < 1 or self.threads < 0:
+            raise ValueError(f"batch {self.batch}, threads {self.threads}: expected batch >= 1, threads >= 0")
 
 
 def read_folders(data_dirs: Sequence[str | Path], max_missing: float = 0.0) -> tuple[list[Sample], list[int]]:
@@ -201,9 +223,12 @@ def augment_item(
         lambda: decoded[place.top : place.top + place.height, place.left : place.left + place.width],
     )
 
-    image = augment.change_colour(tf.cast(image, tf.float32), colour_draws, recipe)
+    if recipe.reference_colour:
+        image = augment.reference_colour(tf.cast(image, tf.float32), colour_draws, recipe)
     image = augment.resize(image, place.out_height, place.out_width, interpolation, recipe)
-    image = tf.saturate_cast(tf.round(image), tf.uint8)
+    if recipe.has_colour and not recipe.reference_colour:
+        image = augment.linear_colour(image, colour_draws, recipe)
+    image = tf.saturate_cast(image + 0.5, tf.uint8)
     image = augment.fill_square(image, place, config.fill[::-1], size)
     image = augment.mirror_and_swap(image, flip)
     boxes, landmarks = augment.move_faces(boxes, landmarks, window, place, flip, recipe, size)
@@ -227,3 +252,113 @@ def unreadable_images(samples: Sequence[Sample]) -> list[Path]:
         return True
 
     return [sample.image for sample in samples if not readable(str(sample.image))]
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def draw_batch(batch: dict[str, np.ndarray], model: ModelConfig) -> np.ndarray:
+    """A grid of a batch's images with boxes (green), landmarks and the anchors matched to each face (blue).
+
+    Landmarks have the colours of `tflite.draw`, so that a swap of left and right is seen. Returns uint8 BGR.
+    """
+    size = batch["image"].shape[1]
+    anchors = model.anchors(size, size)
+    matched = match(tf.constant(batch["boxes"]), tf.constant(batch["count"]), model, size, size).numpy()
+    columns = math.ceil(math.sqrt(len(matched)))
+    grid = np.zeros((math.ceil(len(matched) / columns) * size, columns * size, 3), np.uint8)
+    for at, image in enumerate(batch["image"]):
+        tile = image.copy()
+        for x, y, side in anchors[matched[at] >= 0]:
+            _rectangle(tile, (x - side / 2, y - side / 2, x + side / 2, y + side / 2), ANCHOR_COLOR)
+        faces = batch["count"][at]
+        for box, points in zip(batch["boxes"][at, :faces], batch["landmarks"][at, :faces], strict=True):
+            _rectangle(tile, box, BOX_COLOR)
+            if (points != UNKNOWN).any():
+                for (x, y), colour in zip(points, LANDMARK_COLORS, strict=True):
+                    cv2.circle(tile, (round(float(x)), round(float(y))), max(1, size // 300), colour, -1, cv2.LINE_AA)
+        row, column = divmod(at, columns)
+        grid[row * size : (row + 1) * size, column * size : (column + 1) * size] = tile
+    return grid
+
+
+def _rectangle(image: np.ndarray, box: Sequence[float] | np.ndarray, colour: tuple[int, int, int]) -> None:
+    x1, y1, x2, y2 = (round(float(value)) for value in box)
+    cv2.rectangle(image, (x1, y1), (x2, y2), colour, 1)
+
+
+def measure(samples: Sequence[Sample], stream: np.ndarray, config: DataConfig, batches: int) -> dict[str, Any]:
+    """Speed of the pipeline alone, after two batches of warm-up: images/s and CPU milliseconds per image."""
+    iterator = iter(make_batches(samples, config, stream))
+    for _ in range(2):
+        next(iterator)
+    start, cpu_start = time.perf_counter(), time.process_time()
+    for _ in range(batches):
+        next(iterator)
+    images, seconds = batches * config.batch, time.perf_counter() - start
+    return {
+        "size": config.size,
+        "batch": config.batch,
+        "images": images,
+        "images_per_second": images / seconds,
+        "cpu_ms_per_image": 1000 * (time.process_time() - cpu_start) / images,
+        "cores": os.cpu_count(),
+    }
+
+
+def _run(args: flags.FlagValues) -> None:
+    if bool(args.show) == args.benchmark:
+        raise ValueError("give either --show N or --benchmark")
+    samples, sizes = read_folders(args.data_dir or [synthetic_dir("train")], args.max_missing)
+    batch = args.show or args.batch
+    config = DataConfig(size=args.size, batch=batch, augment=PRESETS[args.augment], seed=args.seed)
+    stream = sample_stream(sizes, None, args.seed, batch if args.show else batch * (args.batches + 4))
+    try:
+        if args.show:
+            model = ModelConfig(anchor_sizes=ANCHOR_SETS[args.anchors])
+            pictures = next(make_batches(samples, config, stream).as_numpy_iterator())
+            write_image(Path(args.output), draw_batch(pictures, model))
+            print(f"{args.show} samples, {int(pictures['count'].sum())} faces: {args.output}")
+        else:
+            result = measure(samples, stream, config, args.batches) | {"augment": args.augment}
+            print(
+                f"pipeline alone, {args.augment} at {args.size}, batch {batch}, {result['cores']} cores: "
+                f"{result['images_per_second']:.0f} images/s, {result['cpu_ms_per_image']:.1f} ms of CPU per image"
+            )
+            if args.json:
+                write_text(Path(args.json), json.dumps(result, indent=1) + "\n")
+    except tf.errors.InvalidArgumentError as error:
+        bad = unreadable_images(samples)
+        if not bad:
+            raise
+        raise ValueError(f"{bad[0]}: no readable image ({len(bad)} of {len(samples)}), expected JPEG or PNG") from error
+
+
+def main(argv: Sequence[str]) -> None:
+    if argv[1:]:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    try:
+        _run(flags.FLAGS)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def define_flags() -> None:
+    """Only when run as a command: training imports this module and has flags of its own."""
+    flags.DEFINE_integer("show", 0, "draw N augmented samples with boxes, landmarks and matched anchors", 0)
+    flags.DEFINE_string("output", "samples.png", "picture that --show writes")
+    flags.DEFINE_boolean("benchmark", False, "measure the pipeline alone")
+    flags.DEFINE_integer("batches", 50, "batches that --benchmark times", 1)
+    flags.DEFINE_string("json", None, "file for the figures of --benchmark")
+    flags.DEFINE_multi_string("data_dir", None, "folder with images/ and labels; repeatable (default: synthetic faces)")
+    flags.DEFINE_float("max_missing", 0.0, "largest share of labelled images that may be missing", 0, 1)
+    flags.DEFINE_enum("augment", "scale", list(PRESETS), "augmentation preset")
+    flags.DEFINE_enum("anchors", "reference", list(ANCHOR_SETS), "anchor sizes that --show matches")
+    flags.DEFINE_integer("size", 640, "side of the square images, pixels, a multiple of 32")
+    flags.DEFINE_integer("batch", 8, "images per batch of --benchmark", 1)
+    flags.DEFINE_integer("seed", 0, "seed of order and augmentation")
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)

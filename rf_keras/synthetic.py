@@ -276,19 +276,22 @@ def _camera(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 def main(argv: Sequence[str]) -> None:
     if argv[1:]:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    args = flags.FLAGS
     try:
-        folder = make_dataset(FLAGS.output, FLAGS.count, FLAGS.seed, FLAGS.size)
+        folder = make_dataset(args.output, args.count, args.seed, args.size)
     except (ValueError, OSError) as error:
-        sys.exit(f"synthetic: {error}")
-    print(f"{FLAGS.count} images and their {LABEL_FILE} are in {folder}")
+        sys.exit(f"error: {error}")
+    print(f"{args.count} images and their {LABEL_FILE} are in {folder}")
 
 
-FLAGS = flags.FLAGS
+def define_flags() -> None:
+    """Only when run as a command: training imports this module and has flags of its own."""
+    flags.DEFINE_string("output", None, "new folder for images/ and label.txt", required=True)
+    flags.DEFINE_integer("count", SPLITS["train"][0], "images")
+    flags.DEFINE_integer("seed", 1, "image i depends on (seed, i) only")
+    flags.DEFINE_integer("size", DEFAULT_SIZE, "side of the square images, pixels")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("output", None, "Folder to make: images/ and label.txt.", required=True)
-    flags.DEFINE_integer("count", SPLITS["train"][0], "Images.")
-    flags.DEFINE_integer("seed", 1, "Image i depends on (seed, i) only.")
-    flags.DEFINE_integer("size", DEFAULT_SIZE, "Side of the square images, pixels.")
+    define_flags()
     app.run(main)
