@@ -1,0 +1,101 @@
+"""decode + NMS against tests/golden: the vectors that Kotlin reads too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tflite.anchors import feature_size, make_anchors
+from tflite.decode import decode_outputs, min_quantized_score
+from tflite.postprocess import detections_from_outputs
+from tflite.preprocess import input_table, letterbox_size
+from tflite.spec import ModelSpec
+
+FOLDER = Path(__file__).resolve().parent.parent / "golden"
+INDEX = json.loads((FOLDER / "golden.json").read_text(encoding="utf-8"))
+DATA = (FOLDER / "golden.bin").read_bytes()
+WIDTHS = {"score": 2, "box": 8, "landmark": 20}
+
+
+def array(offset: int, dtype: str, *shape: int) -> np.ndarray:
+    return np.frombuffer(DATA, np.dtype(dtype).newbyteorder("<"), int(np.prod(shape)), offset).reshape(shape)
+
+
+def test_enough_cases_of_every_kind() -> None:
+    kinds = {case["name"].partition("_")[0] for case in INDEX["cases"]}
+    assert kinds == {"plain", "ties", "outside", "extreme", "empty", "all", "nonfinite", "step", "crowd"}
+    assert len(INDEX["cases"]) >= 200
+    assert len({case["name"] for case in INDEX["cases"]}) == len(INDEX["cases"])
+    assert max(case["expected"]["candidates"] for case in INDEX["cases"]) == 5000
+
+
+@pytest.mark.parametrize("case", INDEX["cases"], ids=lambda case: case["name"])
+def test_faces(case: dict[str, Any]) -> None:
+    height, width = case["input"]
+    sizes = tuple(map(tuple, case["anchor_sizes"]))
+    settings = ("score_threshold", "iou_threshold", "max_candidates", "max_faces")
+    spec = ModelSpec(
+        input_height=height,
+        input_width=width,
+        strides=tuple(case["strides"]),
+        anchor_sizes=sizes,
+        variances=tuple(case["variances"]),
+        **{key: case[key] for key in settings},
+    )
+    tensors, params = {}, {}
+    for name, (offset, scale, zero_point) in case["tensors"].items():
+        kind, _, stride = name.partition("_")
+        rows, columns = feature_size(height, int(stride)), feature_size(width, int(stride))
+        tensors[name] = array(offset, case["dtype"], 1, rows, columns, WIDTHS[kind])
+        params[name] = (scale, zero_point)
+    for stride, least in zip(spec.strides, case["min_quantized"], strict=False):
+        assert min_quantized_score(spec.score_threshold, *params[f"score_{stride}"], np.int8) == least
+    anchors = make_anchors(height, width, spec.strides, spec.anchor_sizes)
+    candidates = decode_outputs(tensors, anchors, spec, spec.score_threshold, params)
+    faces = detections_from_outputs(tensors, anchors, spec, tuple(case["image"]), case["scale"], quantization=params)
+
+    expected, count = case["expected"], case["expected"]["count"]
+    assert len(candidates.anchors) == expected["candidates"]
+    assert len(faces) == count
+    boxes = array(expected["boxes"], "float32", count, 4)
+    np.testing.assert_allclose(faces.boxes, boxes, rtol=1e-6, atol=1e-4)
+    np.testing.assert_allclose(faces.scores, array(expected["scores"], "float32", count), rtol=0, atol=1e-6)
+    landmarks = array(expected["landmarks"], "float32", count, 10).reshape(count, 5, 2)
+    np.testing.assert_allclose(faces.landmarks, landmarks, rtol=1e-6, atol=1e-4)
+    # The very same anchors: each face is the candidate that the list names.
+    chosen = np.searchsorted(candidates.anchors, array(expected["anchors"], "int32", count))
+    np.testing.assert_array_equal(candidates.landmarks[chosen] / np.float32(case["scale"]), faces.landmarks)
+
+
+@pytest.mark.parametrize("case", INDEX["tables"], ids=lambda case: f"scale {case['scale']:.3f}")
+def test_input_tables(case: dict[str, Any]) -> None:
+    table = input_table(case["mean"], case["scale"], case["zero_point"], np.int8)
+    assert table.dtype == np.int8
+    np.testing.assert_array_equal(table, case["values"])
+
+
+@pytest.mark.parametrize("case", INDEX["letterbox"], ids=lambda case: f"{case['image']} in {case['input']}")
+def test_letterbox_sizes(case: dict[str, Any]) -> None:
+    rows, columns, scale = letterbox_size(*case["image"], *case["input"])
+    assert [rows, columns] == case["resized"]
+    assert scale == case["scale"]
+
+
+def test_files_are_what_the_script_writes() -> None:
+    """The tables, and one case of each kind with few anchors: all of them take seconds."""
+    from tests.golden import make_golden
+
+    assert json.loads(json.dumps(make_golden.table_cases())) == INDEX["tables"]
+    assert json.loads(json.dumps(make_golden.letterbox_cases())) == INDEX["letterbox"]
+    cases = make_golden.make_cases()
+    assert [case.name for case in cases] == [case["name"] for case in INDEX["cases"]]
+    for case, entry in zip(cases, INDEX["cases"], strict=True):
+        if case.name.endswith("_01") or case.name in ("nonfinite_1", "step_1"):
+            fresh = make_golden.case_entry(case, make_golden.Writer())
+            for key in set(fresh) - {"tensors", "expected"}:
+                assert json.loads(json.dumps(fresh[key])) == entry[key], key
+            assert fresh["expected"]["count"] == entry["expected"]["count"]
