@@ -1,0 +1,35 @@
+package org.retinaface.core
+
+/** Cells along one side of the feature map of [stride]: padded stride-2 convolutions round up. */
+fun featureSize(
+    inputSize: Int,
+    stride: Int,
+): Int = (inputSize + stride - 1) / stride
+
+/**
+ * Square anchors of all levels: centre x, centre y, side length in input pixels, three floats each.
+ *
+ * Order: level, row, column, anchor; centres at ((column + 0.5)·stride, (row + 0.5)·stride). Twin of
+ * `tflite/anchors.py`.
+ */
+fun makeAnchors(spec: ModelSpec): FloatArray {
+    val total =
+        spec.strides.indices.sumOf { level ->
+            val stride = spec.strides[level]
+            featureSize(spec.inputHeight, stride) * featureSize(spec.inputWidth, stride) * spec.anchorSizes[level].size
+        }
+    val anchors = FloatArray(total * 3)
+    var at = 0
+    for ((stride, sizes) in spec.strides.zip(spec.anchorSizes)) {
+        for (row in 0 until featureSize(spec.inputHeight, stride)) {
+            for (column in 0 until featureSize(spec.inputWidth, stride)) {
+                for (size in sizes) {
+                    anchors[at++] = ((column + 0.5) * stride).toFloat()
+                    anchors[at++] = ((row + 0.5) * stride).toFloat()
+                    anchors[at++] = size.toFloat()
+                }
+            }
+        }
+    }
+    return anchors
+}

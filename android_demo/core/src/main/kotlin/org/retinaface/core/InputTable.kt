@@ -1,0 +1,58 @@
+package org.retinaface.core
+
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+
+/**
+ * The network's input value for every pixel value: mean, scale and zero point in one 256×3 table.
+ *
+ * @throws IllegalArgumentException [mean] has not three values.
+ */
+class InputTable(
+    mean: List<Double>,
+    private val info: TensorInfo,
+) {
+    private val floats = FloatArray(256 * 3)
+    private val bytes = ByteArray(256 * 3)
+
+    init {
+        require(mean.size == 3) { "mean has ${mean.size} values, expected B, G and R" }
+        for (pixel in 0 until 256) {
+            for (channel in 0 until 3) {
+                val value = pixel - mean[channel]
+                floats[pixel * 3 + channel] = value.toFloat()
+                if (info.type == ElementType.INT8) {
+                    val quantized = Math.floor(value / info.scale.toDouble() + 0.5) + info.zeroPoint
+                    bytes[pixel * 3 + channel] = quantized.coerceIn(-128.0, 127.0).toInt().toByte()
+                }
+            }
+        }
+    }
+
+    /** A buffer that [fill] accepts. */
+    fun allocate(): ByteBuffer = ByteBuffer.allocateDirect(info.byteSize).order(ByteOrder.nativeOrder())
+
+    /** Writes the value of each pixel of [image] into [out], which is then at position 0. */
+    fun fill(
+        image: BgrImage,
+        out: ByteBuffer,
+    ) {
+        out.clear()
+        val data = image.data
+        when (info.type) {
+            ElementType.INT8 -> {
+                val values = ByteArray(data.size) { i -> bytes[(data[i].toInt() and 0xff) * 3 + i % 3] }
+                out.put(values)
+            }
+
+            ElementType.FLOAT32 -> {
+                val values = FloatArray(data.size) { i -> floats[(data[i].toInt() and 0xff) * 3 + i % 3] }
+                out.asFloatBuffer().put(values)
+            }
+        }
+        out.clear()
+    }
+}
+
+/** The letterbox border: the rounded mean, as bytes B, G, R. */
+fun fillColour(mean: List<Double>): ByteArray = ByteArray(mean.size) { i -> Math.floor(mean[i] + 0.5).toInt().toByte() }

@@ -1,0 +1,79 @@
+package org.retinaface.core
+
+/**
+ * Maps picture pixels to view pixels: the whole picture visible, centred.
+ *
+ * @param mirrored left and right swapped, as people expect of a front camera.
+ */
+class ViewTransform(
+    private val imageWidth: Int,
+    private val imageHeight: Int,
+    viewWidth: Int,
+    viewHeight: Int,
+    private val mirrored: Boolean = false,
+) {
+    /** View pixels per picture pixel. */
+    val scale: Float = minOf(viewWidth.toFloat() / imageWidth, viewHeight.toFloat() / imageHeight)
+    private val left = (viewWidth - imageWidth * scale) / 2
+    private val top = (viewHeight - imageHeight * scale) / 2
+
+    fun x(imageX: Float): Float = left + (if (mirrored) imageWidth - imageX else imageX) * scale
+
+    fun y(imageY: Float): Float = top + imageY * scale
+
+    /** The picture's own place in the view: left, top, right, bottom. */
+    fun frame(): FloatArray = floatArrayOf(left, top, left + imageWidth * scale, top + imageHeight * scale)
+}
+
+/** Something to draw, in view pixels: the phone's view and the desktop renderer draw the same list. */
+sealed class Mark {
+    /** A rectangle's outline, [width] pixels wide. */
+    class Box(
+        val left: Float,
+        val top: Float,
+        val right: Float,
+        val bottom: Float,
+        val width: Float,
+    ) : Mark()
+
+    /** A landmark: filled circle; [index] 0-4 in the model's landmark order. */
+    class Dot(
+        val x: Float,
+        val y: Float,
+        val radius: Float,
+        val index: Int,
+    ) : Mark()
+
+    /** Text whose baseline starts at (x, y). */
+    class Label(
+        val text: String,
+        val x: Float,
+        val y: Float,
+        val size: Float,
+    ) : Mark()
+}
+
+/** What to draw for [faces], in view pixels; line widths and text grow with [density] (1 = a pixel of 1/160 inch). */
+fun marks(
+    faces: List<Face>,
+    transform: ViewTransform,
+    density: Float,
+): List<Mark> =
+    faces.flatMap { face ->
+        val a = transform.x(face.x1)
+        val b = transform.x(face.x2)
+        val left = minOf(a, b)
+        val right = maxOf(a, b)
+        val top = transform.y(face.y1)
+        val bottom = transform.y(face.y2)
+        val radius = (right - left).div(40).coerceIn(1.5f * density, 6 * density)
+        val size = 14 * density
+        // Above the box, or inside where the view ends.
+        val baseline = if (top - 4 * density < size) top + size else top - 4 * density
+        val dots =
+            (0 until 5).map { i ->
+                Mark.Dot(transform.x(face.landmarks[2 * i]), transform.y(face.landmarks[2 * i + 1]), radius, i)
+            }
+        listOf(Mark.Box(left, top, right, bottom, 2 * density)) + dots +
+            Mark.Label("${Math.round(face.score * 100)} %", left, baseline, size)
+    }

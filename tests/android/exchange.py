@@ -1,0 +1,127 @@
+"""Cases for the Kotlin proof programs and what they answer, as little-endian binary files.
+
+A text is its int32 length and UTF-8 bytes; an image is int32 height and width and its BGR bytes. Every case file starts
+with an int32 count. Faces: int32 count, then per face int32 anchor, float32 score, box ×4, landmarks ×10.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tflite.spec import ModelSpec
+
+ELEMENT_TYPES = (np.dtype(np.int8), np.dtype(np.float32))
+FACE = np.dtype([("anchor", "<i4"), ("score", "<f4"), ("box", "<f4", 4), ("landmarks", "<f4", 10)])
+
+
+@dataclass(frozen=True)
+class DecodeCase:
+    """Raw outputs and the settings that turn them into faces; image_size is (height, width)."""
+
+    spec: ModelSpec
+    tensors: Mapping[str, np.ndarray]
+    quantization: Mapping[str, tuple[float, int]]
+    image_size: tuple[int, int]
+    scale: float
+    score_threshold: float
+    iou_threshold: float
+
+
+def _text(value: str) -> bytes:
+    data = value.encode()
+    return struct.pack("<i", len(data)) + data
+
+
+def _image(image: np.ndarray) -> bytes:
+    return struct.pack("<ii", *image.shape[:2]) + np.ascontiguousarray(image).tobytes()
+
+
+def write_decode_cases(path: Path, cases: Sequence[DecodeCase]) -> None:
+    """For the command `decode`: spec, thresholds (float64), image height, width, scale (float64), tensors.
+
+    A tensor is its name, int32 type (0 int8, 1 float32), int32 count, float32 scale, int32 zero point, values.
+    """
+    with path.open("wb") as out:
+        out.write(struct.pack("<i", len(cases)))
+        for case in cases:
+            out.write(_text(json.dumps(asdict(case.spec))))
+            out.write(struct.pack("<ddiid", case.score_threshold, case.iou_threshold, *case.image_size, case.scale))
+            out.write(struct.pack("<i", len(case.tensors)))
+            for name, values in case.tensors.items():
+                scale, zero_point = case.quantization.get(name, (0.0, 0))
+                kind = ELEMENT_TYPES.index(values.dtype)
+                out.write(_text(name) + struct.pack("<iifi", kind, values.size, scale, zero_point) + values.tobytes())
+
+
+def read_faces(path: Path, count: int) -> list[np.ndarray]:
+    """`count` lists of faces, arrays of `FACE`."""
+    data, offset, result = path.read_bytes(), 0, []
+    for _ in range(count):
+        (faces,) = struct.unpack_from("<i", data, offset)
+        result.append(np.frombuffer(data, FACE, faces, offset + 4))
+        offset += 4 + faces * FACE.itemsize
+    assert offset == len(data)
+    return result
+
+
+@dataclass(frozen=True)
+class NmsCase:
+    """Arguments of `tflite.nms.nms`."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    iou_threshold: float
+    pixel_offset: int
+    max_candidates: int
+    max_faces: int
+
+
+def write_nms_cases(path: Path, cases: Sequence[NmsCase]) -> None:
+    """For the command `nms`: int32 count, float64 threshold, three int32, boxes, scores."""
+    with path.open("wb") as out:
+        out.write(struct.pack("<i", len(cases)))
+        for case in cases:
+            settings = (case.iou_threshold, case.pixel_offset, case.max_candidates, case.max_faces)
+            out.write(struct.pack("<idiii", len(case.scores), *settings))
+            out.write(case.boxes.astype("<f4").tobytes() + case.scores.astype("<f4").tobytes())
+
+
+def read_indices(path: Path, count: int) -> list[list[int]]:
+    """`count` lists of int32, each with its length in front."""
+    values = np.fromfile(path, "<i4").tolist()
+    result, at = [], 0
+    for _ in range(count):
+        result.append(values[at + 1 : at + 1 + values[at]])
+        at += 1 + values[at]
+    assert at == len(values)
+    return result
+
+
+def write_letterbox_cases(path: Path, cases: Sequence[tuple[np.ndarray, int, int, Sequence[float]]]) -> None:
+    """For the command `letterbox`: int32 height and width, mean as float64 ×3, image; the answers are raw pixels."""
+    with path.open("wb") as out:
+        out.write(struct.pack("<i", len(cases)))
+        for image, height, width, mean in cases:
+            out.write(struct.pack("<iiddd", height, width, *mean) + _image(image))
+
+
+def write_images(path: Path, images: Sequence[np.ndarray]) -> None:
+    """For the command `photos`."""
+    with path.open("wb") as out:
+        out.write(struct.pack("<i", len(images)))
+        for image in images:
+            out.write(_image(image))
+
+
+def write_inputs(path: Path, inputs: Sequence[np.ndarray]) -> None:
+    """For the command `network`: raw input tensors."""
+    with path.open("wb") as out:
+        out.write(struct.pack("<i", len(inputs)))
+        for values in inputs:
+            out.write(values.tobytes())

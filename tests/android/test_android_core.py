@@ -1,0 +1,28 @@
+"""The Kotlin core on its own: it compiles without a warning, its unit tests pass, the linter has nothing to say."""
+
+from __future__ import annotations
+
+import re
+
+import toolchain
+
+
+def test_unit_tests_pass(jvm: toolchain.Jvm) -> None:
+    output = jvm.unit_tests()
+    passed = re.search(r"OK \((\d+) tests\)", output)
+    assert passed and int(passed[1]) >= 46, output
+    # A new test class must be named in the tool chain, or it would never run.
+    found = {path.stem for path in (toolchain.DEMO / "core/src/test").rglob("*Test.kt")}
+    assert found == set(toolchain.TEST_CLASSES)
+
+
+def test_ktlint_finds_nothing(tools: toolchain.Tools) -> None:
+    assert "error" not in toolchain.ktlint(tools)
+
+
+def test_core_knows_no_android() -> None:
+    """`core` must run on a plain JVM, and the app's rules must not creep into it."""
+    for path in toolchain.kotlin_files("core/src/main"):
+        imports = re.findall(r"^import (.+)$", path.read_text(), re.MULTILINE)
+        allowed = ("java.nio.", "java.util.", "kotlin.")
+        assert [name for name in imports if not name.startswith(allowed)] == [], path

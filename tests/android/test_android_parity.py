@@ -1,0 +1,198 @@
+"""Kotlin and Python compute the same: golden vectors, 2,000 random outputs, NMS, letterbox."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import exchange
+import numpy as np
+import pytest
+import toolchain
+
+from tflite.anchors import make_anchors
+from tflite.decode import decode_outputs, sigmoid
+from tflite.nms import nms
+from tflite.preprocess import letterbox
+from tflite.spec import ModelSpec
+
+TOLERANCE = 1e-4  # pixels
+WIDTHS = {"score": 1, "box": 4, "landmark": 10}
+
+
+def assert_same_faces(found: np.ndarray, wanted: np.ndarray, name: str) -> None:
+    """The same anchors in the same order; boxes, landmarks and scores within the tolerance, infinities alike."""
+    assert found["anchor"].tolist() == wanted["anchor"].tolist(), name
+    for field in ("box", "landmarks"):
+        np.testing.assert_allclose(found[field], wanted[field], rtol=0, atol=TOLERANCE, err_msg=f"{name} {field}")
+    np.testing.assert_allclose(found["score"], wanted["score"], rtol=0, atol=1e-6, err_msg=f"{name} score")
+
+
+def python_faces(case: exchange.DecodeCase) -> np.ndarray:
+    """What tflite/ makes of a case, with the anchor of each face."""
+    spec = case.spec
+    anchors = make_anchors(spec.input_height, spec.input_width, spec.strides, spec.anchor_sizes)
+    found = decode_outputs(case.tensors, anchors, spec, case.score_threshold, case.quantization)
+    height, width = case.image_size
+    scale = np.float32(case.scale)
+    boxes = np.clip(found.boxes / scale, 0, np.array((width, height, width, height), np.float32))
+    keep = nms(boxes, found.logits, case.iou_threshold, 0, spec.max_candidates, spec.max_faces)
+    faces = np.empty(len(keep), exchange.FACE)
+    faces["anchor"], faces["score"], faces["box"] = found.anchors[keep], sigmoid(found.logits[keep]), boxes[keep]
+    faces["landmarks"] = (found.landmarks[keep] / scale).reshape(-1, 10)
+    return faces
+
+
+def kotlin_faces(jvm: toolchain.Jvm, folder: Path, cases: list[exchange.DecodeCase]) -> list[np.ndarray]:
+    exchange.write_decode_cases(folder / "cases.bin", cases)
+    jvm.proof("decode", folder / "cases.bin", folder / "faces.bin")
+    return exchange.read_faces(folder / "faces.bin", len(cases))
+
+
+def golden_case(entry: dict[str, Any], data: bytes) -> tuple[exchange.DecodeCase, np.ndarray]:
+    """A case of tests/golden and the faces it must give."""
+    spec = ModelSpec(
+        input_height=entry["input"][0],
+        input_width=entry["input"][1],
+        strides=tuple(entry["strides"]),
+        anchor_sizes=tuple(map(tuple, entry["anchor_sizes"])),
+        variances=tuple(entry["variances"]),
+        max_candidates=entry["max_candidates"],
+        max_faces=entry["max_faces"],
+    )
+    tensors, quantization = {}, {}
+    for name, (offset, scale, zero_point) in entry["tensors"].items():
+        kind, stride = name.split("_")
+        cells = -(-spec.input_height // int(stride)) * -(-spec.input_width // int(stride))
+        tensors[name] = np.frombuffer(data, np.dtype(entry["dtype"]), cells * 2 * WIDTHS[kind], offset)
+        if entry["dtype"] == "int8":
+            quantization[name] = (scale, zero_point)
+    expected = entry["expected"]
+    faces = np.empty(expected["count"], exchange.FACE)
+    for field, key, dtype, width in (
+        ("anchor", "anchors", "<i4", 1),
+        ("score", "scores", "<f4", 1),
+        ("box", "boxes", "<f4", 4),
+        ("landmarks", "landmarks", "<f4", 10),
+    ):
+        values = np.frombuffer(data, dtype, len(faces) * width, expected[key])
+        faces[field] = values if width == 1 else values.reshape(-1, width)
+    thresholds = entry["score_threshold"], entry["iou_threshold"]
+    return exchange.DecodeCase(spec, tensors, quantization, tuple(entry["image"]), entry["scale"], *thresholds), faces
+
+
+def test_golden_vectors(jvm: toolchain.Jvm, root: Path, tmp_path: Path) -> None:
+    golden = root / "tests" / "golden"
+    entries = json.loads((golden / "golden.json").read_text())["cases"]
+    data = (golden / "golden.bin").read_bytes()
+    cases = [golden_case(entry, data) for entry in entries]
+    assert len(cases) >= 200
+    found = kotlin_faces(jvm, tmp_path, [case for case, _ in cases])
+    for entry, (_, wanted), faces in zip(entries, cases, found, strict=True):
+        assert_same_faces(faces, wanted, entry["name"])
+
+
+def random_case(random: np.random.Generator) -> exchange.DecodeCase:
+    """One output of an imagined network: any size, anchors, thresholds; often with ties, extremes or nothing."""
+    sides = (32, 64, 96)
+    count = int(random.integers(1, 4))
+    sizes = [tuple(float(s) for s in random.choice((8, 10, 16, 33.3, 64, 200), count)) for _ in range(3)]
+    spec = ModelSpec(
+        input_height=int(random.choice(sides)),
+        input_width=int(random.choice(sides)),
+        anchor_sizes=tuple(sizes),
+        variances=(float(random.choice((0.1, 0.15, 1))), float(random.choice((0.2, 0.3, 1)))),
+        max_candidates=int(random.choice((5, 40, 5000))),
+        max_faces=int(random.choice((1, 10, 750))),
+    )
+    int8 = bool(random.random() < 0.7)
+    spread = float(random.choice((0.5, 3, 30)))
+    ceiling = -120 if random.random() < 0.1 else 128  # now and then no score is high
+    tensors, quantization = {}, {}
+    for stride in spec.strides:
+        cells = -(-spec.input_height // stride) * -(-spec.input_width // stride) * count
+        for kind, width in WIDTHS.items():
+            name = f"{kind}_{stride}"
+            if int8:
+                high = ceiling if kind == "score" else 128
+                low = -128 if random.random() < 0.8 else high - 8
+                tensors[name] = random.integers(low, high, cells * width).astype(np.int8)
+                scale = np.float32(random.choice((0.02, 0.25, 1.7)) if kind == "score" else spread / 40)
+                quantization[name] = (float(scale), int(random.integers(-128, 128)))
+            else:
+                values = random.normal(0, 3 if kind == "score" else spread, cells * width)
+                tensors[name] = (np.round(values) if random.random() < 0.3 else values).astype(np.float32)
+    height, width = (int(side) for side in random.integers(1, 3000, 2))
+    scale = min(spec.input_height / height, spec.input_width / width)
+    threshold = float(random.choice((0.02, 0.3, 0.5, 0.9, random.uniform(0.01, 0.99))))
+    overlap = float(random.choice((0.2, 0.4, 0.7, random.uniform(0.01, 0.99))))
+    return exchange.DecodeCase(spec, tensors, quantization, (height, width), scale, threshold, overlap)
+
+
+def test_two_thousand_random_outputs(jvm: toolchain.Jvm, tmp_path: Path) -> None:
+    random = np.random.default_rng(20261124)
+    cases = [random_case(random) for _ in range(2000)]
+    wanted = [python_faces(case) for case in cases]
+    # The cases must say something: faces in most of them, none in some, and the limits reached.
+    counts = np.array(list(map(len, wanted)))
+    assert counts.sum() > 20_000 and (counts == 0).sum() > 50
+    assert sum(len(faces) == case.spec.max_faces for case, faces in zip(cases, wanted, strict=True)) > 200
+    for i, (faces, expected) in enumerate(zip(kotlin_faces(jvm, tmp_path, cases), wanted, strict=True)):
+        assert_same_faces(faces, expected, f"case {i}")
+
+
+def random_nms_case(random: np.random.Generator) -> exchange.NmsCase:
+    count = int(random.choice((0, 1, 7, 60, 300)))
+    corner = random.uniform(-20, 100, (count, 2))
+    size = random.uniform(0, 60, (count, 2)) * (random.random((count, 1)) > 0.05)
+    boxes = np.concatenate((corner, corner + size), axis=1).astype(np.float32)
+    scores = random.normal(0, 2, count).astype(np.float32)
+    if random.random() < 0.5:
+        boxes, scores = np.round(boxes / np.float32(8)) * np.float32(8), np.round(scores)
+    limits = int(random.choice((3, 50, 5000))), int(random.choice((1, 20, 750)))
+    return exchange.NmsCase(boxes, scores, float(random.choice((0.2, 0.4, 0.5, 0.9))), int(random.integers(2)), *limits)
+
+
+def test_nms_alone(jvm: toolchain.Jvm, tmp_path: Path) -> None:
+    random = np.random.default_rng(7)
+    cases = [random_nms_case(random) for _ in range(300)]
+    exchange.write_nms_cases(tmp_path / "cases.bin", cases)
+    jvm.proof("nms", tmp_path / "cases.bin", tmp_path / "kept.bin")
+    for i, (case, kept) in enumerate(zip(cases, exchange.read_indices(tmp_path / "kept.bin", len(cases)), strict=True)):
+        settings = (case.iou_threshold, case.pixel_offset, case.max_candidates, case.max_faces)
+        assert kept == nms(case.boxes, case.scores, *settings).tolist(), i
+
+
+def letterboxes(
+    jvm: toolchain.Jvm, folder: Path, cases: list[tuple[np.ndarray, int, int, tuple[float, ...]]]
+) -> list[np.ndarray]:
+    """What Kotlin makes of (image, height, width, mean)."""
+    exchange.write_letterbox_cases(folder / "cases.bin", cases)
+    jvm.proof("letterbox", folder / "cases.bin", folder / "pixels.bin")
+    data, offset, result = np.fromfile(folder / "pixels.bin", np.uint8), 0, []
+    for _, height, width, _ in cases:
+        result.append(data[offset : offset + height * width * 3].reshape(height, width, 3))
+        offset += height * width * 3
+    assert offset == data.size
+    return result
+
+
+@pytest.mark.parametrize("kind", ["noise", "smooth"])
+def test_letterbox_matches_opencv(jvm: toolchain.Jvm, tmp_path: Path, kind: str) -> None:
+    """At most 2 of 255 apart (measured with opencv 5.0 on x86-64: equal), scaled up, down, to half and not at all."""
+    random = np.random.default_rng(5)
+    sizes = [(48, 64), (64, 64), (1, 1), (1, 500), (500, 1), (128, 128), (96, 128), (37, 911), (63, 65), (480, 640)]
+    sizes += [(int(height), int(width)) for height, width in random.integers(2, 400, (30, 2))]
+    cases: list[tuple[np.ndarray, int, int, tuple[float, ...]]] = []
+    for i, (height, width) in enumerate(sizes):
+        image = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        if kind == "smooth":
+            ramp = np.add.outer(np.arange(height), np.arange(width))[..., None] * np.array((1, 2, 3))
+            image = (ramp % 256).astype(np.uint8)
+        cases.append((image, *((64, 64), (96, 32), (320, 224))[i % 3], (104.0, 117.5, 123.0)))
+    for case, found in zip(cases, letterboxes(jvm, tmp_path, cases), strict=True):
+        wanted, _ = letterbox(*case)
+        difference = np.abs(found.astype(int) - wanted)
+        assert difference.max() <= 2, (case[0].shape, case[1:3], difference.max())
+        assert difference.mean() < 0.01
