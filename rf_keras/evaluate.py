@@ -1,0 +1,261 @@
+"""Average precision and landmark error of a model on WIDER FACE or any labelled folder.
+
+    python -m rf_keras.evaluate --model W.keras|M.tflite --data_dir D [--gt_dir G] [--size 640] [--output DIR]
+
+AP is in percent, landmark NME a share of the face size √(w·h). Rules: `rf_keras/wider_ap.py`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+from absl import app, flags
+from tqdm import tqdm
+
+from rf_keras.config import ModelConfig
+from rf_keras.eval_report import plot_curves, save_worst
+from rf_keras.ground_truth import Truth, read_truth, truth_of_samples
+from rf_keras.keras_detector import InputSize, KerasDetector, parse_size
+from rf_keras.model_file import load_model
+from rf_keras.wider import Sample
+from rf_keras.wider_ap import SUBSETS, Curve, Matches, average_precision, first_on_face, match_detections
+from tflite.detector import FaceDetector
+from tflite.files import write_text
+from tflite.postprocess import Detections
+from tflite.preprocess import read_image
+from tflite.spec import ModelSpec
+
+AP_SCORE_THRESHOLD = 0.02  # low, so that the curve reaches high recall (DESIGN §9)
+DEFAULT_SIZE = 640
+SIZE_EDGES = (0, 16, 32, 64, 128, np.inf)  # √(w·h) of the true box, pixels of the image
+
+Detect = Callable[[np.ndarray], Detections]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageResult:
+    """What was found in one image, and which face each detection belongs to."""
+
+    truth: Truth
+    found: Detections
+    matches: Matches
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Results of a data set: `metrics` is what the JSON holds, `curves` are those of the AP figures in it."""
+
+    metrics: dict[str, Any]
+    curves: dict[str, Curve]
+    images: list[ImageResult]
+
+
+def face_sizes(boxes: np.ndarray) -> np.ndarray:
+    """√(w·h) in pixels of boxes [N, 4] x1 y1 x2 y2, at least 0."""
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    return np.sqrt(sides[:, 0] * sides[:, 1])
+
+
+def evaluate(detect: Detect, truths: Sequence[Truth], progress: bool = True) -> Evaluation:
+    """Run a detector over images and score it.
+
+    Args:
+        detect: uint8 BGR image → detections in its pixels, with a low score threshold.
+        truths: the images and their faces.
+        progress: show a progress bar.
+
+    Returns:
+        `metrics` with easy, medium, hard (percent; None without .mat files), all (percent, over valid faces), nme (of
+        the face size, over matched faces with known landmarks; None if there are none), images, faces, and
+        by_size: range of √(w·h) in image pixels → its ap (percent) and faces. There, unmatched detections of other
+        sizes are ignored, as are detections on faces of other sizes.
+
+    Raises:
+        ImageError: an image cannot be read. A figure over fewer images would be another figure.
+    """
+    results = []
+    for truth in tqdm(truths, unit="image", desc="evaluate", disable=not progress, leave=False):
+        found = detect(read_image(truth.image))
+        results.append(ImageResult(truth, found, match_detections(found.boxes, found.scores, truth.boxes)))
+    matches = [r.matches for r in results]
+    curves = {"all": average_precision(matches, [t.valid for t in truths])}
+    subsets = SUBSETS if truths and truths[0].counted else ()
+    for subset in subsets:
+        curves[subset] = average_precision(matches, [t.counted[subset] for t in truths])
+    metrics: dict[str, Any] = dict.fromkeys(SUBSETS)
+    metrics |= {name: 100 * curves[name].ap for name in (*subsets, "all")}
+    metrics |= {
+        "nme": landmark_error(results),
+        "images": len(truths),
+        "faces": int(sum(np.count_nonzero(t.valid) for t in truths)),
+        "by_size": _by_size(results),
+    }
+    return Evaluation(metrics, curves, results)
+
+
+def _by_size(results: Sequence[ImageResult]) -> dict[str, dict[str, Any]]:
+    table = {}
+    for low, high in itertools.pairwise(SIZE_EDGES):
+        counted, left_out = [], []
+        for r in results:
+            true, found = face_sizes(r.truth.boxes), face_sizes(r.found.boxes)[r.matches.order]
+            counted.append(r.truth.valid & (true >= low) & (true < high))
+            left_out.append((r.matches.face < 0) & ~((found >= low) & (found < high)))
+        faces = int(sum(np.count_nonzero(c) for c in counted))
+        ap = 100 * average_precision([r.matches for r in results], counted, left_out).ap if faces else None
+        table[f"{low}-{high}" if np.isfinite(high) else f"{low}+"] = {"ap": ap, "faces": faces}
+    return table
+
+
+def landmark_error(results: Sequence[ImageResult]) -> float | None:
+    """Mean over matched faces with known landmarks of (mean distance of the five points) / √(w·h)."""
+    errors = []
+    for r in results:
+        first = first_on_face(r.matches)
+        face, found = r.matches.face[first], r.matches.order[first]
+        true = r.truth.landmarks[face]  # [M, 5, 2]
+        known = r.truth.valid[face] & (true != -1).any(axis=(1, 2))
+        distance = np.linalg.norm(r.found.landmarks[found] - true, axis=-1).mean(axis=-1)
+        errors.append((distance / np.maximum(face_sizes(r.truth.boxes[face]), 1e-6))[known])
+    every = np.concatenate(errors) if errors else np.zeros(0)
+    return float(every.mean()) if len(every) else None
+
+
+def evaluate_keras(
+    model: keras.Model,
+    config: ModelConfig,
+    samples: Sequence[Sample],
+    size: int,
+    detector: KerasDetector | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Metrics of a float model on labelled samples, letterboxed into `size` pixels; what training validates with.
+
+    Args:
+        model, config: the network.
+        samples: labelled images.
+        size: multiple of 32.
+        detector: a `KerasDetector` of this model and size to use again; it saves tracing the graph each time.
+        progress: show a progress bar.
+    """
+    detector = detector or KerasDetector(model, config, InputSize(fixed=size))
+    return evaluate(_for_ap(detector), truth_of_samples(samples), progress).metrics | {"size": size}
+
+
+def _for_ap(detector: KerasDetector | FaceDetector) -> Detect:
+    return lambda image: detector.detect(image, AP_SCORE_THRESHOLD, ModelSpec.iou_threshold)
+
+
+def open_detector(model: str | Path, size: str | None) -> tuple[Detect, str, str]:
+    """Load a weights file or a .tflite file for evaluation.
+
+    Args:
+        model: path; `.tflite` runs in the device runtime, everything else in Keras.
+        size: as `parse_size`; None means 640, or a .tflite file's own.
+
+    Returns:
+        The detector, the size, and the interpreter's name.
+
+    Raises:
+        ValueError: one line for the user: unreadable model, unknown size, or one the model cannot take.
+    """
+    if Path(model).suffix == ".tflite":
+        device = FaceDetector(model)
+        height, width = device.spec.input_height, device.spec.input_width
+        own = str(height) if height == width else f"{height}x{width}"
+        if size is not None and str(parse_size(size)) != own:
+            raise ValueError(f"{model}: takes {own} pixels, --size is {size}; a .tflite file has one size")
+        return _for_ap(device), own, device.interpreter_name
+    wanted = parse_size(size if size is not None else str(DEFAULT_SIZE))
+    network, config, _ = load_model(model)
+    name = f"tf_keras {keras.__version__} float"
+    return _for_ap(KerasDetector(network, config, wanted)), str(wanted), name
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """The metrics as a few lines of text."""
+
+    def percent(value: float | None) -> str:
+        return "   –" if value is None else f"{value:4.1f}"
+
+    official = " / ".join(f"{name} {percent(metrics[name]).strip()}" for name in SUBSETS)
+    nme = "–" if metrics["nme"] is None else f"{100 * metrics['nme']:.2f} % of the face size"
+    lines = [
+        f"{metrics['model']} on {metrics['data_dir']}: {metrics['images']} images, {metrics['faces']} faces",
+        f"size {metrics['size']}, {metrics['interpreter']}, {metrics['images_per_second']:.1f} images/s",
+        f"AP  {official} / all {percent(metrics['all']).strip()}   landmark NME {nme}",
+    ]
+    for name, row in metrics["by_size"].items():
+        lines.append(f"    √(w·h) {name:>6} px: AP {percent(row['ap'])}  ({row['faces']} faces)")
+    return "\n".join(lines)
+
+
+def run(args: flags.FlagValues) -> dict[str, Any]:
+    """The command: evaluate, print, write what was asked for; returns the metrics."""
+    if args.worst and not args.output:
+        raise ValueError("--worst draws into a folder: give --output DIR")
+    truths = read_truth(args.data_dir, args.gt_dir)
+    detect, size, interpreter = open_detector(args.model, args.size)
+    start = time.perf_counter()
+    result = evaluate(detect, truths)
+    metrics = result.metrics | {
+        "size": int(size) if size.isdecimal() else size,
+        "interpreter": interpreter,
+        "model": str(args.model),
+        "data_dir": str(args.data_dir),
+        "rules": "WIDER FACE .mat" if args.gt_dir else "label.txt",
+        "images_per_second": len(truths) / (time.perf_counter() - start),
+    }
+    print(summary(metrics))
+    document = json.dumps(metrics, indent=1, ensure_ascii=False) + "\n"
+    if args.json:
+        write_text(Path(args.json), document)
+    if args.output:
+        folder = Path(args.output)
+        write_text(folder / "metrics.json", document)
+        plot_curves(result.curves, f"{Path(args.model).name}, size {size}", folder / "pr_curve.png")
+        save_worst(result.images, args.worst, folder)
+        print(f"wrote {folder}")
+    return metrics
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    try:
+        run(flags.FLAGS)
+    except (ValueError, OSError) as error:  # every error meant for the user is a ValueError with one line
+        sys.exit(f"error: {error}")
+
+
+def define_flags() -> None:
+    """Only when run as a command: training imports this module and has flags of its own."""
+    flags.DEFINE_string("model", None, "weights file (.keras) or exported model (.tflite)", required=True)
+    flags.DEFINE_string(
+        "data_dir", None, "folder with images/ and label.txt (or images/ alone with --gt_dir)", required=True
+    )
+    flags.DEFINE_string("gt_dir", None, "folder of the official WIDER FACE .mat files: AP easy, medium, hard")
+    flags.DEFINE_string(
+        "size",
+        None,
+        f"multiple of 32: letterbox into that many pixels (default {DEFAULT_SIZE}, or a .tflite file's own); "
+        "'original'; or SHORT,LONG: short side SHORT pixels unless the long side would exceed LONG "
+        "(the last two: .keras only)",
+    )
+    flags.DEFINE_string("json", None, "file to write the metrics to")
+    flags.DEFINE_string("output", None, "folder for metrics.json, pr_curve.png and worst images")
+    flags.DEFINE_integer("worst", 0, "number of images with most misses and false alarms to draw into --output", 0)
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)

@@ -1,0 +1,104 @@
+"""A float Keras model as a detector: the device's letterbox, decode and NMS around one tf.function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from rf_keras.config import ModelConfig
+from rf_keras.model import face_logit, output_names
+from tflite.postprocess import Detections, detections_from_outputs
+from tflite.preprocess import letterbox
+from tflite.spec import ModelSpec
+
+MULTIPLE = 32  # coarsest stride: each side of the input is a multiple of it
+
+
+@dataclass(frozen=True)
+class InputSize:
+    """How an image becomes a network input.
+
+    Attributes:
+        fixed: letterbox into a square of this side in pixels (the devices' contract); None for the other two.
+        short, long: scale so that the short side is `short` pixels, or less if the long side would exceed `long`; None
+            keeps the original size. Either is padded with the mean to multiples of 32.
+    """
+
+    fixed: int | None = None
+    short: int | None = None
+    long: int | None = None
+
+    def __str__(self) -> str:
+        if self.fixed is not None:
+            return str(self.fixed)
+        return "original" if self.short is None else f"{self.short},{self.long}"
+
+    def apply(self, image: np.ndarray, mean: tuple[float, ...]) -> tuple[np.ndarray, float]:
+        """uint8 BGR [h, w, 3] → uint8 [H, W, 3] and scale (input = scale · image)."""
+        if self.fixed is not None:
+            return letterbox(image, self.fixed, self.fixed, mean)
+        scale = 1.0
+        height, width = image.shape[:2]
+        if self.short is not None and self.long is not None:
+            scale = min(self.short / min(height, width), self.long / max(height, width))
+            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+            height, width = image.shape[:2]
+        fill = tuple(round(value) for value in mean)
+        padded = cv2.copyMakeBorder(image, 0, -height % MULTIPLE, 0, -width % MULTIPLE, cv2.BORDER_CONSTANT, value=fill)
+        return padded, scale
+
+
+def parse_size(text: str) -> InputSize:
+    """Read `640`, `original` or `1600,2150`.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if text == "original":
+        return InputSize()
+    numbers = [int(part) for part in text.split(",") if part.isascii() and part.isdigit()]
+    if len(numbers) == text.count(",") + 1 and all(0 < number <= 8192 for number in numbers):
+        if len(numbers) == 1 and numbers[0] % MULTIPLE == 0:
+            return InputSize(fixed=numbers[0])
+        if len(numbers) == 2 and numbers[0] <= numbers[1]:
+            return InputSize(short=numbers[0], long=numbers[1])
+    raise ValueError(
+        f"size is {text!r}, expected a multiple of {MULTIPLE} (letterbox), 'original', or SHORT,LONG like 1600,2150"
+    )
+
+
+class KerasDetector:
+    """Runs a float model on images of any size.
+
+    Weights are read at each call: a detector built once serves a model that goes on training.
+    """
+
+    def __init__(self, model: keras.Model, config: ModelConfig, size: InputSize) -> None:
+        self.size = size
+        self.config = config
+        names = output_names(config)
+        self._mean = ModelSpec().mean
+
+        @tf.function(input_signature=[tf.TensorSpec([1, size.fixed, size.fixed, 3], tf.uint8)])
+        def infer(image: tf.Tensor) -> dict[str, tf.Tensor]:
+            outputs = model(tf.cast(image, tf.float32) - tf.constant(self._mean), training=False)
+            maps = {name: tf.cast(out, tf.float32) for name, out in zip(names, outputs, strict=True)}
+            scores = {f"score_{s}": face_logit(maps.pop(f"class_{s}"), config) for s in config.strides}
+            return scores | maps
+
+        self._infer = infer
+        self._anchors = lru_cache(maxsize=64)(config.anchors)
+
+    def detect(self, image: np.ndarray, score_threshold: float, iou_threshold: float) -> Detections:
+        """Faces in a uint8 BGR image [H, W, 3], in its pixels."""
+        pixels, scale = self.size.apply(image, self._mean)
+        outputs = {name: value.numpy() for name, value in self._infer(pixels[None]).items()}
+        height, width = pixels.shape[:2]
+        spec = self.config.spec(height, width)
+        anchors = self._anchors(height, width)
+        return detections_from_outputs(outputs, anchors, spec, image.shape[:2], scale, score_threshold, iou_threshold)
