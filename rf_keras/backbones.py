@@ -23,6 +23,11 @@ def activate(x: Tensor, activation: str, name: str) -> Tensor:
     return layers.ReLU(name=f"{name}_act")(x)
 
 
+def batch_norm(name: str) -> keras.layers.Layer:
+    """BN with the reference's constants."""
+    return layers.BatchNormalization(momentum=BN_MOMENTUM, epsilon=BN_EPSILON, name=f"{name}_bn")
+
+
 def conv_bn(
     x: Tensor,
     filters: int,
@@ -50,7 +55,7 @@ def conv_bn(
         conv = layers.Conv2D(
             filters, kernel, stride, padding, use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
         )
-    x = layers.BatchNormalization(momentum=BN_MOMENTUM, epsilon=BN_EPSILON, name=f"{name}_bn")(conv(x))
+    x = batch_norm(name)(conv(x))
     return x if activation is None else activate(x, activation, name)
 
 

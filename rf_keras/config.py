@@ -61,7 +61,7 @@ class ModelConfig:
 
     def spec(self, height: int, width: int, **overrides: Any) -> ModelSpec:
         """The device-side spec of this network at one input size."""
-        shared = {"strides": self.strides, "anchor_sizes": self.anchor_sizes, "variances": self.variances}
+        shared: dict[str, Any] = {"strides": self.strides, "anchor_sizes": self.anchor_sizes, "variances": self.variances}
         return ModelSpec(input_height=height, input_width=width, **shared, **overrides)
 
 
@@ -82,3 +82,140 @@ def model_config_from_dict(data: dict[str, Any], name: str = "config") -> ModelC
     if "anchor_sizes" in data:
         data["anchor_sizes"] = tuple(tuple(float(size) for size in level) for level in data["anchor_sizes"])
     return ModelConfig(**data)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything a training run depends on; written to its `config.json`, from which it can be repeated.
+
+    Attributes:
+        model: the network.
+        data_dirs: folders with labels; empty: the built-in synthetic faces.
+        data_weights: share of items per folder; None: by number of images.
+        val_dir: labelled folder for validation AP; None: `val_share` of the training images, held out.
+        val_share: share of the training images held out, at most 200 images.
+        val_images: at most this many validation images.
+        size: side of the square training images, pixels, a multiple of 32. Validation letterboxes to `val_size`, or
+            this where that is 0.
+        batch: images per step, over all replicas.
+        epochs: passes over the training images.
+        augment: preset of `augment.PRESETS`.
+        optimizer: "sgd" (momentum) or "adamw".
+        learning_rate: peak.
+        warmup_steps: steps of linear growth to the peak.
+        schedule: "cosine" to 1 % of the peak, or "step": ÷10 at each of `milestones`.
+        milestones: shares of the run, 0 to 1.
+        weight_decay: on convolution kernels only; L2 in the gradient for sgd, decoupled for adamw.
+        ema_decay: of the averaged weights that are evaluated and kept as best; 0: off.
+        clip_norm: largest global norm of the gradient; 0: off.
+        freeze_bn: keep BN statistics and scales as they are.
+        mixed_precision: compute in float16 (GPUs).
+        init: weights file to start from.
+        val_every: epochs between validations.
+        checkpoint_steps: steps between checkpoints.
+        distribute: "none", "mirrored" (all local devices) or "multiworker" (TF_CONFIG).
+        seed: of weights, order and augmentation.
+    """
+
+    model: ModelConfig = ModelConfig()
+    data_dirs: tuple[str, ...] = ()
+    data_weights: tuple[float, ...] | None = None
+    val_dir: str | None = None
+    val_share: float = 0.05
+    val_images: int = 200
+    size: int = 640
+    val_size: int = 0
+    batch: int = 16
+    epochs: int = 100
+    augment: str = "scale"
+    optimizer: str = "sgd"
+    learning_rate: float = 0.02
+    momentum: float = 0.9
+    warmup_steps: int = 500
+    schedule: str = "cosine"
+    milestones: tuple[float, ...] = ()
+    weight_decay: float = 5e-4
+    ema_decay: float = 0.999
+    clip_norm: float = 10.0
+    freeze_bn: bool = False
+    mixed_precision: bool = False
+    init: str | None = None
+    val_every: int = 1
+    checkpoint_steps: int = 500
+    distribute: str = "none"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        def need(ok: bool, name: str, expected: str) -> None:
+            if not ok:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected {expected}")
+
+        need(self.size > 0 and self.size % 32 == 0, "size", "a multiple of 32")
+        need(self.val_size >= 0 and self.val_size % 32 == 0, "val_size", "0 or a multiple of 32")
+        for name in ("batch", "epochs", "val_every", "val_images", "checkpoint_steps"):
+            need(getattr(self, name) >= 1, name, "at least 1")
+        need(self.optimizer in ("sgd", "adamw"), "optimizer", "sgd or adamw")
+        need(self.schedule in ("cosine", "step"), "schedule", "cosine or step")
+        need(self.distribute in ("none", "mirrored", "multiworker"), "distribute", "none, mirrored or multiworker")
+        need(self.learning_rate > 0, "learning_rate", "a positive number")
+        for name in ("momentum", "ema_decay", "val_share"):
+            need(0 <= getattr(self, name) < 1, name, "a number from 0 to below 1")
+        for name in ("weight_decay", "clip_norm", "warmup_steps"):
+            need(getattr(self, name) >= 0, name, "0 or more")
+        need(all(0 < m < 1 for m in self.milestones), "milestones", "shares of the run between 0 and 1")
+        largest = max(size for level in self.model.anchor_sizes for size in level)
+        need(min(self.model.anchor_sizes[0]) <= self.size and largest <= 8 * self.size, "size", "room for the anchors")
+
+
+FAST = ModelConfig(
+    backbone="plain",
+    width=1.0,
+    activation="relu",
+    neck_channels=48,
+    ssh_channels=48,
+    class_logits=1,
+    anchor_sizes=SMALL_ANCHORS,
+)
+
+PRESETS = {
+    # The reference network with our recipe.
+    "mobilenet0.25": TrainConfig(),
+    # The reference network with the reference's recipe (Pytorch_Retinaface, config.py and train.py).
+    "reference": TrainConfig(
+        batch=32,
+        epochs=250,
+        augment="reference",
+        learning_rate=1e-3,
+        warmup_steps=0,
+        schedule="step",
+        milestones=(190 / 250, 220 / 250),
+        ema_decay=0.0,
+        clip_norm=0.0,
+    ),
+    # Plain convs, ReLU, one-logit heads, small anchors: the fast int8 network.
+    "fast": TrainConfig(model=FAST),
+    # The reference's large network.
+    "resnet50": TrainConfig(
+        model=ModelConfig(backbone="resnet50", width=1.0, neck_channels=256, ssh_channels=256), batch=8
+    ),
+}
+
+# Without --data_dir: 800 synthetic images, chosen to end within 4 minutes on 2 cores.
+SYNTHETIC: dict[str, Any] = {
+    "size": 320,
+    "epochs": 18,
+    "batch": 16,
+    "warmup_steps": 50,
+    "ema_decay": 0.99,
+    "val_every": 3,
+}
+
+
+def train_config_from_dict(data: dict[str, Any], name: str = "config") -> TrainConfig:
+    """Inverse of `config_to_dict`; unknown settings are errors."""
+    known = {field.name for field in dataclasses.fields(TrainConfig)}
+    if unknown := sorted(set(data) - known):
+        raise ValueError(f"{name}: unknown settings {unknown}, expected some of {sorted(known)}")
+    data = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    data["model"] = model_config_from_dict(data["model"], name)
+    return TrainConfig(**data)

@@ -80,9 +80,13 @@ def build_model(config: ModelConfig, height: int | None = None, width: int | Non
     pyramid = _fpn(BACKBONES[config.backbone](image, config), config)
     contexts = [_ssh(x, stride, config) for x, stride in zip(pyramid, config.strides, strict=True)]
     codes = {"class": config.class_logits, "box": BOX_CODE, "landmark": LANDMARK_CODE}
-    small = keras.initializers.RandomNormal(stddev=0.01)
     outputs = [
-        layers.Conv2D(config.anchors_per_cell * codes[head], 1, kernel_initializer=small, name=f"{head}_{stride}")(x)
+        layers.Conv2D(
+            config.anchors_per_cell * codes[head],
+            1,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            name=f"{head}_{stride}",
+        )(x)
         for head in HEADS
         for stride, x in zip(config.strides, contexts, strict=True)
     ]

@@ -1,0 +1,94 @@
+"""What a training run is going to do, in words and numbers, before its first step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from rf_keras.augment import PRESETS as AUGMENTATIONS
+from rf_keras.config import TrainConfig
+from rf_keras.matching import match
+from rf_keras.model import build_model
+from rf_keras.optimization import make_optimizer
+from rf_keras.pipeline import DataConfig, make_batches, sample_stream
+from rf_keras.step import make_train_step
+from rf_keras.wider import Sample
+
+PROBE_IMAGES = 256
+PROBE_STEPS = 5
+
+
+def print_plan(
+    config: TrainConfig,
+    run_dir: Path,
+    samples: Sequence[Sample],
+    sizes: Sequence[int],
+    held: Sequence[Sample],
+    detailed: bool,
+) -> None:
+    """Print images, faces and steps; `detailed` adds matched anchors by size and a time estimate.
+
+    Raises:
+        ValueError: anchors that match no face of the first augmented images.
+    """
+    faces = sum(len(sample.boxes) for sample in samples)
+    points = sum(int((sample.landmarks != -1).any(axis=(1, 2)).sum()) for sample in samples)
+    source = ", ".join(config.data_dirs) or "built-in synthetic faces"
+    steps = config.epochs * (len(samples) // config.batch)
+    print(f"data: {source}: {len(samples)} images, {faces} faces, {points} with landmarks; {len(held)} for validation")
+    print(
+        f"network: {config.model.backbone} × {config.model.width:g}, {config.model.activation}, "
+        f"anchors {'/'.join(','.join(f'{s:g}' for s in level) for level in config.model.anchor_sizes)}"
+        + (f"; starting from {config.init}" if config.init else "")
+    )
+    print(
+        f"plan: {config.epochs} epochs = {steps} steps of {config.batch} images at {config.size} px, {config.augment} "
+        f"augmentation, {config.optimizer} {config.learning_rate:g} {config.schedule}; run directory {run_dir}"
+    )
+    if not faces:
+        raise ValueError(f"{source}: no face in {len(samples)} images, nothing to learn from")
+    if detailed:
+        _print_matches(config, samples, sizes)
+        _print_time(config, samples, sizes, steps)
+
+
+def _batches(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int], count: int) -> tf.data.Dataset:
+    data = DataConfig(size=config.size, batch=config.batch, augment=AUGMENTATIONS[config.augment], seed=config.seed)
+    return make_batches(samples, data, sample_stream(sizes, config.data_weights, config.seed, count * config.batch))
+
+
+def _print_matches(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int]) -> None:
+    anchor_size = config.model.anchors(config.size, config.size)[:, 2]
+    counts: dict[float, int] = dict.fromkeys((float(s) for level in config.model.anchor_sizes for s in level), 0)
+    images = 0
+    for batch in _batches(config, samples, sizes, max(1, PROBE_IMAGES // config.batch)):
+        matched = match(batch["boxes"], batch["count"], config.model, config.size, config.size).numpy()
+        values, numbers = np.unique(anchor_size[np.nonzero(matched >= 0)[1]], return_counts=True)
+        for value, number in zip(values, numbers, strict=True):
+            counts[float(value)] += int(number)
+        images += len(matched)
+    print(f"matched anchors per image by size, over {images} augmented images:")
+    print("  " + ", ".join(f"{size:g} px: {count / images:.1f}" for size, count in counts.items()))
+    if not sum(counts.values()):
+        raise ValueError(f"anchor_sizes {config.model.anchor_sizes} match no face of {images} augmented images")
+
+
+def _print_time(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int], steps: int) -> None:
+    model = build_model(config.model)
+    optimizer = make_optimizer(config)
+    optimizer.build(model.trainable_variables)
+    train_step = make_train_step(
+        model, optimizer, [], tf.Variable(0, dtype=tf.int64), config, tf.distribute.get_strategy()
+    )
+    timer = 0.0
+    for number, batch in enumerate(_batches(config, samples, sizes, PROBE_STEPS + 2)):
+        if number == 2:
+            timer = time.perf_counter()
+        float(train_step(batch)["loss"])
+    seconds = (time.perf_counter() - timer) / PROBE_STEPS
+    speed = config.batch / seconds
+    print(f"speed: {speed:.1f} images/s over {PROBE_STEPS} steps; about {steps * seconds / 60:.1f} minutes in all")

@@ -1,0 +1,102 @@
+"""One training step, for one replica or many: forward, matching, mining, loss, backward, update, average."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+from rf_keras.config import TrainConfig
+from rf_keras.losses import multibox_sums, normalize
+from rf_keras.matching import match
+from rf_keras.model import flatten_outputs
+from rf_keras.optimization import decay_gradients, decay_weights, update_average
+from tflite.spec import ModelSpec
+
+Batch = dict[str, tf.Tensor]
+
+
+def make_train_step(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    average: list[tf.Variable],
+    step: tf.Variable,
+    config: TrainConfig,
+    strategy: tf.distribute.Strategy,
+) -> Callable[[Batch], dict[str, tf.Tensor]]:
+    """The compiled step.
+
+    Args:
+        model: built by `build_model`.
+        optimizer: its `learning_rate` is set by the caller before each step.
+        average: EMA of `model.weights`, same order; empty: none.
+        step: counted up by each call.
+        config: of the run.
+        strategy: the replicas; positives are counted and losses divided over the global batch, gradients summed.
+
+    Returns:
+        A function of a batch (`pipeline.make_batches`) that gives float32 scalars `loss`, `box`, `classes`, `landmark`,
+        `positives` (all of the global batch) and `gradient_norm`.
+    """
+    anchors = tf.constant(config.model.anchors(config.size, config.size))
+    mean = tf.constant(ModelSpec.mean, tf.float32)
+    variables = model.trainable_variables
+
+    def replica_step(batch: Batch) -> dict[str, tf.Tensor]:
+        context = tf.distribute.get_replica_context()
+        matched = match(batch["boxes"], batch["count"], config.model, config.size, config.size)
+        with tf.GradientTape() as tape:
+            outputs = model(tf.cast(batch["image"], tf.float32) - mean, training=not config.freeze_bn)
+            sums = multibox_sums(
+                flatten_outputs(outputs, config.model),
+                matched,
+                batch["boxes"],
+                batch["landmarks"],
+                anchors,
+                config.model.variances,
+            )
+            counts = context.all_reduce("sum", [sums.positives, sums.positives_with_landmarks])
+            losses = normalize(sums, *counts)
+            scaled = optimizer.get_scaled_loss(losses.total) if config.mixed_precision else losses.total
+        gradients = tape.gradient(scaled, variables)
+        if config.mixed_precision:
+            gradients = optimizer.get_unscaled_gradients(gradients)
+        gradients = context.all_reduce("sum", gradients)
+        norm = tf.linalg.global_norm(gradients)
+        if config.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm, use_norm=norm)
+        if config.optimizer == "sgd":
+            gradients = decay_gradients(gradients, variables, config.weight_decay)
+        optimizer.apply_gradients(zip(gradients, variables, strict=True), skip_gradients_aggregation=True)
+        total, box, classes, landmark = context.all_reduce("sum", list(losses))
+        return {
+            "loss": total,
+            "box": box,
+            "classes": classes,
+            "landmark": landmark,
+            "positives": counts[0],
+            "gradient_norm": norm,
+        }
+
+    signature = {
+        "image": tf.TensorSpec([None, config.size, config.size, 3], tf.uint8),
+        "boxes": tf.TensorSpec([None, None, 4], tf.float32),
+        "landmarks": tf.TensorSpec([None, None, 5, 2], tf.float32),
+        "count": tf.TensorSpec([None], tf.int32),
+    }
+
+    def train_step(batch: Batch) -> dict[str, tf.Tensor]:
+        results: dict[str, Any] = strategy.run(replica_step, args=(batch,))
+        if config.optimizer == "adamw":
+            decay_weights(variables, optimizer.learning_rate * config.weight_decay)
+        step.assign_add(1)
+        if average:
+            update_average(average, model.weights, config.ema_decay, step)
+        # Every replica holds the same reduced values.
+        return {key: strategy.experimental_local_results(value)[0] for key, value in results.items()}
+
+    if strategy.num_replicas_in_sync == 1:
+        return tf.function(train_step, input_signature=[signature])
+    return tf.function(train_step, reduce_retracing=True)

@@ -1,0 +1,243 @@
+"""Train a detector.
+
+    python -m rf_keras.train                                    synthetic faces, a few minutes on a CPU
+    python -m rf_keras.train --data_dir WIDER_train --config mobilenet0.25
+    python -m rf_keras.train --resume                           go on with the newest run
+
+The run directory holds everything: config.json, metrics.csv, curves.png, TensorBoard events, checkpoints, weights.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+from tqdm import tqdm
+
+from rf_keras.augment import PRESETS as AUGMENTATIONS
+from rf_keras.config import TrainConfig
+from rf_keras.evaluate import AP_SCORE_THRESHOLD, evaluate_keras
+from rf_keras.model_file import read_config, save_model
+from rf_keras.optimization import learning_rate
+from rf_keras.pipeline import DataConfig, make_batches, read_folders, sample_stream, unreadable_images
+from rf_keras.plan import print_plan
+from rf_keras.run_dir import BEST, CURVES, MetricsLog, create_run, default_run_dir, newest_run, read_run_config
+from rf_keras.run_state import Run, make_strategy
+from rf_keras.step import make_train_step
+from rf_keras.synthetic import synthetic_dir
+from rf_keras.train_flags import config_from_flags, define_flags, given_network, given_settings
+from rf_keras.wider import Sample
+from tflite.draw import draw_detections
+from tflite.files import write_text
+from tflite.preprocess import read_image
+from tflite.spec import ModelSpec
+
+
+class Interrupted(Exception):
+    """Ctrl-C, after everything was saved."""
+
+
+def split_samples(config: TrainConfig, max_missing: float = 0.0) -> tuple[list[Sample], list[int], list[Sample]]:
+    """Training samples, how many of them come from each folder, and validation samples.
+
+    Without `val_dir` the same share of every folder is held out, chosen by the seed.
+    """
+    folders: list[str | Path] = list(config.data_dirs) or [synthetic_dir("train")]
+    samples, sizes = read_folders(folders, max_missing)
+    val_dir = config.val_dir or (None if config.data_dirs else synthetic_dir("val"))
+    if val_dir is not None:
+        return samples, sizes, read_folders([val_dir], max_missing)[0][: config.val_images]
+    share = min(config.val_share, config.val_images / len(samples))
+    train: list[Sample] = []
+    held: list[Sample] = []
+    first = 0
+    train_sizes = []
+    for number, size in enumerate(sizes):
+        order = np.random.default_rng((config.seed, number)).permutation(size) + first
+        cut = round(share * size)
+        held += [samples[index] for index in sorted(order[:cut])]
+        train += [samples[index] for index in sorted(order[cut:])]
+        train_sizes.append(size - cut)
+        first += size
+    return train, train_sizes, held
+
+
+def validate(run: Run, samples: Sequence[Sample], writer: tf.summary.SummaryWriter) -> dict[str, Any]:
+    """AP and NME of the averaged weights; writes detections of four images to TensorBoard."""
+    run.update_shown()
+    size = run.config.val_size or run.config.size
+    metrics = evaluate_keras(run.shown, run.config.model, samples, size, run.detector)
+    with writer.as_default(step=int(run.step)):
+        tf.summary.scalar("validation/ap", metrics["all"] or 0.0)
+        for number, sample in enumerate(samples[:4]):
+            image = read_image(sample.image)
+            faces = run.detector.detect(image, max(0.3, AP_SCORE_THRESHOLD), ModelSpec.iou_threshold)
+            drawn = cv2.cvtColor(draw_detections(image, faces), cv2.COLOR_BGR2RGB)
+            tf.summary.image(f"validation/{number}", drawn[None])
+    return metrics
+
+
+def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], held: Sequence[Sample]) -> dict[str, Any]:
+    """The loop. Returns the figures of the end: `val_ap` and `best_ap` in percent, `images_per_second`, `steps`.
+
+    Raises:
+        ValueError: a loss that is not finite, or an image that cannot be decoded.
+        Interrupted: Ctrl-C; the state is saved.
+    """
+    config = run.config
+    steps_per_epoch = len(samples) // config.batch
+    total = config.epochs * steps_per_epoch
+
+    # -------------------------------------------------------------------------------------------- data
+    stream = sample_stream(sizes, config.data_weights, config.seed, total * config.batch)
+    data_config = DataConfig(
+        size=config.size, batch=config.batch, augment=AUGMENTATIONS[config.augment], seed=config.seed
+    )
+    start = int(run.step)
+    batches = iter(
+        run.strategy.experimental_distribute_dataset(make_batches(samples, data_config, stream, start * config.batch))
+    )
+
+    # -------------------------------------------------------------------------------------------- logs
+    train_step = make_train_step(run.model, run.optimizer, run.average, run.step, config, run.strategy)
+    log = MetricsLog(run.run_dir, start)
+    writer = tf.summary.create_file_writer(str(run.run_dir / "tensorboard"))
+    figures: dict[str, Any] = {"steps": total, "val_ap": None, "best_ap": None, "images_per_second": None}
+    sums: dict[str, float] = {}
+    timer, counted = time.perf_counter(), 0
+
+    # -------------------------------------------------------------------------------------------- loop
+    bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True, disable=None)
+    try:
+        for step in range(start, total):
+            rate = learning_rate(step, total, config)
+            run.optimizer.learning_rate = rate
+            parts = {key: float(value) for key, value in train_step(next(batches)).items()}
+            if not np.isfinite(parts["loss"]):
+                chosen = stream[step * config.batch : (step + 1) * config.batch]
+                names = ", ".join(samples[index].image.name for index in chosen)
+                raise ValueError(
+                    f"loss is {parts['loss']} at step {step + 1}, expected a finite number; batch: {names}"
+                )
+            for key, value in parts.items():
+                sums[key] = sums.get(key, 0.0) + value
+            counted += 1
+            speed = counted * config.batch / (time.perf_counter() - timer)
+            bar.set_postfix_str(f"loss {sums['loss'] / counted:.2f}, {speed:.0f} images/s", refresh=False)
+            bar.update()
+            if (step + 1) % 20 == 0:
+                with writer.as_default(step=step + 1):
+                    for key in ("loss", "box", "classes", "landmark", "gradient_norm"):
+                        tf.summary.scalar(f"train/{key}", parts[key])
+                    tf.summary.scalar("train/positives_per_image", parts["positives"] / config.batch)
+                    tf.summary.scalar("train/learning_rate", rate)
+
+            end_of_epoch = (step + 1) % steps_per_epoch == 0
+            if end_of_epoch:
+                epoch = (step + 1) // steps_per_epoch
+                row: dict[str, Any] = {
+                    key: round(sums[key] / counted, 5) for key in ("loss", "box", "classes", "landmark")
+                }
+                row |= {"step": step + 1, "epoch": epoch, "images_seen": (step + 1) * config.batch}
+                row |= {"learning_rate": f"{rate:.6g}", "images_per_second": round(speed, 2)}
+                row["positives_per_image"] = round(sums["positives"] / counted / config.batch, 2)
+                if held and (epoch % config.val_every == 0 or step + 1 == total):
+                    metrics = validate(run, held, writer)
+                    figures["val_ap"], row["val_nme"] = metrics["all"], metrics["nme"]
+                    row["val_ap"] = metrics["all"]
+                    bar.write(f"epoch {epoch}: loss {row['loss']:.3f}, validation AP {metrics['all']:.1f} %")
+                    if metrics["all"] > float(run.best):
+                        run.best.assign(metrics["all"])
+                        facts = run.facts(val_ap=metrics["all"])
+                        save_model(run.shown, config.model, run.run_dir / BEST, facts)
+                log.add(row)
+                figures["images_per_second"] = round(speed, 2)
+                sums, timer, counted = {}, time.perf_counter(), 0
+            if end_of_epoch or (step + 1) % config.checkpoint_steps == 0:
+                run.save()
+    except KeyboardInterrupt as stop:
+        run.save()
+        raise Interrupted(f"stopped at step {int(run.step)} of {total} and saved") from stop
+    except tf.errors.InvalidArgumentError as error:
+        if bad := unreadable_images(samples):
+            raise ValueError(f"{bad[0]}: not a readable image ({len(bad)} such files), expected JPEG or PNG") from error
+        raise
+    finally:
+        bar.close()
+        writer.close()
+    if not held:
+        run.update_shown()
+        save_model(run.shown, config.model, run.run_dir / BEST, run.facts())
+    return figures | {"best_ap": float(run.best) if held else None}
+
+
+def prepare(args: flags.FlagValues) -> tuple[TrainConfig, Path]:
+    """Configuration and run directory from the flags.
+
+    Raises:
+        ValueError: settings that contradict each other or the run to resume.
+    """
+    if args.resume:
+        run_dir = Path(args.run_dir) if args.run_dir else newest_run()
+        if run_dir is None:
+            raise ValueError("no run below runs/ to resume; give --run_dir")
+        config = read_run_config(run_dir)
+        for name, value in (given_settings(args)).items():
+            if value != getattr(config, name):
+                raise ValueError(f"{run_dir}: {name} is {getattr(config, name)!r} in this run, {value!r} was given")
+        for name, value in given_network(args).items():
+            if value != getattr(config.model, name):
+                raise ValueError(
+                    f"{run_dir}: {name} is {getattr(config.model, name)!r} in this run, {value!r} was given"
+                )
+        return config, run_dir
+    network = read_config(args.init)[0] if args.init else None
+    return config_from_flags(args, network), Path(args.run_dir) if args.run_dir else default_run_dir(args.config)
+
+
+def command(args: flags.FlagValues) -> None:
+    """What `python -m rf_keras.train` does."""
+    config, run_dir = prepare(args)
+    if config.augment not in AUGMENTATIONS:
+        raise ValueError(f"augment is {config.augment!r}, expected one of {', '.join(AUGMENTATIONS)}")
+    samples, sizes, held = split_samples(config, args.max_missing)
+    if len(samples) < config.batch:
+        raise ValueError(f"batch is {config.batch}, but there are only {len(samples)} training images")
+    print_plan(config, run_dir, samples, sizes, held, detailed=args.dry_run)
+    if args.dry_run:
+        return
+    if not args.resume:
+        create_run(run_dir, config)
+    run = Run(config, run_dir, make_strategy(config))
+    if args.resume:
+        run.restore()
+        print(f"resuming {run_dir} at step {int(run.step)}")
+    figures = train(run, samples, sizes, held)
+    if args.json:
+        write_text(Path(args.json), json.dumps(figures, indent=1))
+    print(f"done: best validation AP {figures['best_ap']} %; weights in {run_dir / BEST}, curves in {run_dir / CURVES}")
+
+
+def main(argv: Sequence[str]) -> None:
+    if argv[1:]:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    try:
+        command(flags.FLAGS)
+    except Interrupted as stop:
+        print(f"{stop}; go on with: python -m rf_keras.train --resume", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
