@@ -11,7 +11,7 @@ import numpy as np
 
 FIRST_BLOCK = 16  # boxes decided together; small at first, since in a cluster the best box already removes the rest
 LAST_BLOCK = 128
-TILE = 1 << 15  # pairs compared at a time: the masks stay in the second-level cache
+TILE = 1 << 16  # pairs compared at a time: the masks stay in the second-level cache
 FEW_PAIRS = 1 << 12  # so few get the exact test at once
 DENSE = 8  # likewise where more than one in so many pairs may overlap
 
@@ -129,12 +129,16 @@ def nms(
         raise ValueError(f"IoU threshold is {iou_threshold}, expected 0-1")
     if boxes.dtype.kind != "f":
         boxes = boxes.astype(np.float64)
+    iou_threshold = float(iou_threshold)  # a NumPy double would turn float32 comparisons into double ones
     order = _by_score(scores)[:max_candidates]
-    table = np.empty((5, len(order)), boxes.dtype)
+    count = len(order)
+    table = np.empty((5, count), boxes.dtype)
     table[:4] = boxes.take(order, 0).T
     table[4] = (table[2] - table[0] + pixel_offset) * (table[3] - table[1] + pixel_offset)
-    rest = _Boxes(table, _intervals(table, pixel_offset, iou_threshold), order)
-    buffers = np.empty((2, max(TILE, len(rest))), bool)
+    needed = count * count > FEW_PAIRS
+    intervals = _intervals(table, pixel_offset, iou_threshold) if needed else np.empty((2, 2, count), np.float32)
+    rest = _Boxes(table, intervals, order)
+    buffers = np.empty((2, min(max(TILE, count), count * count)), bool)
     kept: list[np.ndarray] = []
     room, block_size = max_faces, FIRST_BLOCK
     with np.errstate(divide="ignore", invalid="ignore"):  # 0/0 of two empty boxes

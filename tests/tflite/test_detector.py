@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.tflite.conftest import HEIGHT, WIDTH, photo
+from tflite.detector import FaceDetector
+from tflite.interpreter import ModelError
+from tflite.postprocess import Detections
+from tflite.spec import ModelSpec, SpecError, attach_spec
+
+
+def equal(a: Detections, b: Detections) -> bool:
+    return all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(Detections))
+
+
+@pytest.fixture(scope="module", params=["int8", "fp32"])
+def detector(request: pytest.FixtureRequest, model_dir: Path) -> FaceDetector:
+    return FaceDetector(model_dir / f"{request.param}.tflite", num_threads=1)
+
+
+def test_the_bright_squares_are_found(detector: FaceDetector) -> None:
+    image = photo(128, 192, ((16, 32, 32), (64, 128, 32)))
+    faces = detector.detect(image)
+    assert len(faces) >= 2
+    assert faces.boxes.shape == (len(faces), 4)
+    assert faces.landmarks.shape == (len(faces), 5, 2)
+    assert faces.boxes.dtype == faces.scores.dtype == faces.landmarks.dtype == np.float32
+    assert (np.diff(faces.scores) <= 0).all()
+    assert (faces.scores >= 0.5).all()
+    centres = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
+    for x, y in ((48, 32), (144, 80)):
+        assert np.abs(centres - (x, y)).max(axis=1).min() < 16
+    inside = [(abs(x - 48) < 32 and abs(y - 32) < 32) or (abs(x - 144) < 32 and abs(y - 80) < 32) for x, y in centres]
+    assert all(inside)
+
+
+def test_boxes_scale_with_the_image(detector: FaceDetector) -> None:
+    image = photo(128, 192)
+    large = np.repeat(np.repeat(image, 3, axis=0), 3, axis=1)
+    a, b = detector.detect(image, 0.8), detector.detect(large, 0.8)
+    assert len(a) == len(b) > 0
+    np.testing.assert_allclose(b.boxes, 3 * a.boxes, atol=6)
+
+
+def test_no_face(detector: FaceDetector) -> None:
+    faces = detector.detect(np.zeros((50, 50, 3), np.uint8))
+    assert len(faces) == 0
+    assert faces.boxes.shape == (0, 4)
+    assert faces.landmarks.shape == (0, 5, 2)
+    assert faces.to_list() == []
+
+
+def test_thresholds(detector: FaceDetector) -> None:
+    image = photo()
+    default = detector.detect(image)
+    assert equal(default, detector.detect(image, detector.spec.score_threshold, detector.spec.iou_threshold))
+    assert len(detector.detect(image, 0.01)) > len(default)
+    assert len(detector.detect(image, iou_threshold=1.0)) > len(default)
+    with pytest.raises(ValueError, match=r"score threshold is 2"):
+        detector.detect(image, 2.0)
+    with pytest.raises(ValueError, match=r"IoU threshold is -1"):
+        detector.detect(image, 0.001, -1.0)
+
+
+def test_int8_and_float_agree(model_dir: Path) -> None:
+    image = photo()
+    a, b = (FaceDetector(model_dir / f"{kind}.tflite").detect(image, 0.9) for kind in ("int8", "fp32"))
+    assert len(a) == len(b)
+    np.testing.assert_allclose(a.boxes, b.boxes, atol=1.0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (7, 5), (2000, 3000)])
+def test_odd_sizes(detector: FaceDetector, shape: tuple[int, int]) -> None:
+    faces = detector.detect(np.full((*shape, 3), 255, np.uint8), 0.02)
+    assert (faces.boxes >= 0).all()
+    assert (faces.boxes[:, 2] <= shape[1]).all()
+    assert (faces.boxes[:, 3] <= shape[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((5, 5), np.uint8), r"image is uint8 \[5, 5\], expected a uint8 BGR array"),
+        (np.zeros((5, 5, 4), np.uint8), r"uint8 \[5, 5, 4\]"),
+        (np.zeros((5, 5, 3), np.float32), "image is float32"),
+        (np.zeros((0, 5, 3), np.uint8), "image is empty"),
+        ("photo.jpg", "image is str"),
+    ],
+)
+def test_wrong_images(detector: FaceDetector, image: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        detector.detect(image)
+
+
+def test_the_image_is_not_changed(detector: FaceDetector) -> None:
+    image = photo(HEIGHT, WIDTH)
+    copy = image.copy()
+    detector.detect(image)
+    np.testing.assert_array_equal(image, copy)
+
+
+def test_bytes_and_paths_give_the_same(model_dir: Path) -> None:
+    path = model_dir / "int8.tflite"
+    assert equal(FaceDetector(path).detect(photo()), FaceDetector(path.read_bytes()).detect(photo()))
+    assert equal(FaceDetector(path).detect(photo()), FaceDetector(str(path), num_threads=2).detect(photo()))
+
+
+def test_models_that_cannot_be_used(model_dir: Path, tmp_path: Path) -> None:
+    good = (model_dir / "int8.tflite").read_bytes()
+    bare = (model_dir / "bare.tflite").read_bytes()
+    wrong = tmp_path / "m.tflite"
+    cases: list[tuple[bytes | None, type[Exception], str]] = [
+        (None, SpecError, "cannot read the model"),
+        (b"", SpecError, "not a TFLite model"),
+        (b"PK\x03\x04 a zip", SpecError, "not a TFLite model"),
+        (bare, SpecError, r"no readable retinaface\.json"),
+        (good[: len(good) // 2], SpecError, r"no readable retinaface\.json"),
+        (attach_spec(bare, ModelSpec(input_height=64, input_width=64)), ModelError, r"shape \[1, 64, 96, 3\]"),
+        (
+            attach_spec(bare, ModelSpec(input_height=64, input_width=96, strides=(8, 16), anchor_sizes=((9,), (9,)))),
+            ModelError,
+            r"'score_8' has the shape \[1, 8, 12, 2\], its metadata needs \[1, 8, 12, 1\]",
+        ),
+        (
+            attach_spec(bare, ModelSpec(input_height=64, input_width=96, strides=(4, 8, 16))),
+            ModelError,
+            "no output 'score_4'",
+        ),
+    ]
+    for content, error, message in cases:
+        wrong.unlink(missing_ok=True)
+        if content is not None:
+            wrong.write_bytes(content)
+        with pytest.raises(error, match=message) as caught:
+            FaceDetector(wrong)
+        assert str(caught.value).startswith(f"{wrong}: ")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_model_of_another_kind(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    class Other(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((1, 4), tf.float32, name="x")])
+        def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"y": x + 1}
+
+    other = Other()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([other.serve.get_concrete_function()], other)
+    path = tmp_path / "other.tflite"
+    path.write_bytes(attach_spec(converter.convert(), ModelSpec()))
+    with pytest.raises(ModelError, match=r"inputs are \['x'\], expected 'image'"):
+        FaceDetector(path)
+
+
+def test_no_threads(model_dir: Path) -> None:
+    with pytest.raises(ValueError, match="num_threads is 0"):
+        FaceDetector(model_dir / "int8.tflite", num_threads=0)
