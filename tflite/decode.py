@@ -6,6 +6,7 @@ float64 and is rounded, because float32 versions of it differ between libraries 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,6 +96,7 @@ def dequantize(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
     return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
 
 
+@functools.lru_cache(maxsize=256)
 def min_quantized_score(threshold: float, scale: float, zero_point: int, dtype: np.dtype | type) -> int:
     """The smallest integer whose dequantised logit is at least logit(threshold).
 
@@ -155,20 +157,26 @@ def decode_outputs(
     if sum(map(len, indices)) > spec.max_candidates:
         indices, logits = _strongest(indices, logits, spec.max_candidates)
 
-    boxes, landmarks, numbers = [], [], []
+    boxes: list[np.ndarray] = []
+    landmarks: list[np.ndarray] = []
+    numbers = []
     first = 0
     for stride, index in zip(spec.strides, indices, strict=True):
-        deltas = []
-        for kind, width in (("box", 4), ("landmark", 10)):
-            name = f"{kind}_{stride}"
-            rows = outputs[name].reshape(-1, width)[index]
-            deltas.append(dequantize(rows, *quantization[name]) if quantization and rows.dtype.kind in "iu" else rows)
-        number = index + first
-        boxes.append(decode_boxes(deltas[0], anchors[number], spec.variances))
-        landmarks.append(decode_landmarks(deltas[1], anchors[number], spec.variances))
-        numbers.append(number)
+        for name, width, rows in ((f"box_{stride}", 4, boxes), (f"landmark_{stride}", 10, landmarks)):
+            values = outputs[name].reshape(-1, width).take(index, axis=0)
+            rows.append(
+                dequantize(values, *quantization[name]) if quantization and values.dtype.kind in "iu" else values
+            )
+        numbers.append(index + first)
         first += outputs[f"score_{stride}"].size
-    found = Candidates(*map(np.concatenate, (boxes, logits, landmarks, numbers)))
+    number = np.concatenate(numbers)
+    near = anchors.take(number, axis=0)
+    found = Candidates(
+        decode_boxes(np.concatenate(boxes), near, spec.variances),
+        np.concatenate(logits),
+        decode_landmarks(np.concatenate(landmarks), near, spec.variances),
+        number,
+    )
     finite = np.isfinite(found.boxes).all(axis=1) & np.isfinite(found.landmarks).all(axis=(1, 2))
     if finite.all():
         return found

@@ -13,7 +13,7 @@ import numpy as np
 from tflite.anchors import feature_size, make_anchors
 from tflite.interpreter import ModelError, load_interpreter, tensor_details
 from tflite.postprocess import Detections, detections_from_outputs
-from tflite.preprocess import apply_table, input_table, letterbox
+from tflite.preprocess import InputWriter, input_table
 from tflite.spec import ModelSpec, read_spec
 
 MAX_DEFAULT_THREADS = 4  # small convolutions gain little beyond
@@ -66,7 +66,6 @@ class FaceDetector:
         self._interpreter, self.interpreter_name = load_interpreter(data, self.num_threads, self.name)
         height, width = self.spec.input_height, self.spec.input_width
         self._anchors = make_anchors(height, width, self.spec.strides, self.spec.anchor_sizes)
-        self._canvas = np.empty((height, width, 3), np.uint8)
         self._lock = threading.Lock()
         self._bind_tensors()
 
@@ -77,7 +76,8 @@ class FaceDetector:
         _check_tensor(self.name, "image", source, (1, spec.input_height, spec.input_width, 3))
         self._input_index = source["index"]
         scale, zero_point = source["quantization"]
-        self._table = input_table(spec.mean, scale, zero_point, source["dtype"])
+        table = input_table(spec.mean, scale, zero_point, source["dtype"])
+        self._writer = InputWriter(spec.input_height, spec.input_width, spec.mean, table)
         self._outputs: dict[str, int] = {}
         self._quantization: dict[str, tuple[float, int]] = {}
         for stride, sizes in zip(spec.strides, spec.anchor_sizes, strict=True):
@@ -114,10 +114,10 @@ class FaceDetector:
         with self._lock:
             if self._interpreter is None:
                 raise ValueError("the detector is closed")
-            _, scale = letterbox(image, *self._canvas.shape[:2], self.spec.mean, out=self._canvas)
+            picture, scale = self._writer.resize(image)
             # Views into the interpreter's memory; none may be alive during invoke(), which could move it.
             tensor = self._interpreter.tensor
-            apply_table(self._canvas, self._table, tensor(self._input_index)()[0])
+            self._writer.write(picture, tensor(self._input_index)()[0])
             self._interpreter.invoke()
             outputs = {name: tensor(index)() for name, index in self._outputs.items()}
             return detections_from_outputs(

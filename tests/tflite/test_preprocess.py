@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.tflite.conftest import photo
-from tflite.preprocess import ImageError, apply_table, input_table, letterbox, read_image
+from tflite.preprocess import ImageError, InputWriter, apply_table, input_table, letterbox, read_image
 
 MEAN = (104.0, 117.0, 123.0)
 
@@ -198,3 +198,21 @@ def test_table_rounds_halves_up_and_saturates() -> None:
     table = input_table((0.5, 0.0, 0.0), 1.0, 0, np.int8)
     assert table[:3, 0].tolist() == [0, 1, 2]  # −0.5, 0.5, 1.5
     assert table[255, 1] == 127
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float32])
+def test_writer_equals_letterbox_and_table(dtype: type) -> None:
+    """One writer for images of all shapes in turn: nothing of an earlier one may remain."""
+    table = input_table(MEAN, 1.07, -13, dtype)
+    writer = InputWriter(64, 96, MEAN, table)
+    tensor = np.zeros((64, 96, 3), dtype)
+    random = np.random.default_rng(0)
+    for shape in ((200, 300), (300, 200), (64, 96), (30, 96), (1, 1), (10, 2000), (64, 20)):
+        image = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
+        expected = np.empty_like(tensor)
+        canvas, scale = letterbox(image, 64, 96, MEAN)
+        apply_table(canvas, table, expected)
+        picture, written_scale = writer.resize(image)
+        writer.write(picture, tensor)
+        assert written_scale == scale
+        np.testing.assert_array_equal(tensor, expected)
