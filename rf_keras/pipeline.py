@@ -119,6 +119,7 @@ def make_batches(
     start: int = 0,
     drop_remainder: bool = True,
     worker: tuple[int, int] = (0, 1),
+    replicas: int = 1,
 ) -> tf.data.Dataset:
     """Batches of augmented images.
 
@@ -127,7 +128,8 @@ def make_batches(
         stream: int64 [total] indices, e.g. of `sample_stream`; `np.arange(len(samples))` for one pass in order.
         start: first item to make, e.g. step · batch on a resume: later items are the same as in an unbroken run.
         drop_remainder: leave out a last batch that is not full.
-        worker: (index, count): this worker's rows, a contiguous share of each batch; `batch` is a multiple of count.
+        worker: (index, count): make only this worker's rows, a contiguous share of each batch.
+        replicas: accelerators of this worker: its share comes as that many batches, one for each.
 
     Returns:
         Dataset of dicts, in the order of the stream: `image` uint8 [B, S, S, 3] BGR; `boxes` float32 [B, G, 4] x1, y1,
@@ -136,19 +138,20 @@ def make_batches(
         (landmarks −1).
 
     Raises:
-        ValueError: the batch cannot be shared by the workers, or the stream does not fit the samples.
+        ValueError: the batch cannot be shared evenly, or the stream does not fit the samples.
         tf.errors.InvalidArgumentError while iterating: a file is no readable image (`unreadable_images` names it).
     """
     index, workers = worker
-    if config.batch % workers or not 0 <= index < workers:
-        raise ValueError(f"worker {index} of {workers} cannot take a share of batches of {config.batch}")
+    if config.batch % (workers * replicas) or not 0 <= index < workers:
+        raise ValueError(
+            f"worker {index} of {workers} with {replicas} replicas cannot take a share of batches of {config.batch}"
+        )
     if len(stream) and not 0 <= stream.min() <= stream.max() < len(samples):
         raise ValueError(f"the stream names samples {stream.min()} to {stream.max()}, expected 0 to {len(samples) - 1}")
-    local = config.batch // workers
     positions = np.arange(start, len(stream), dtype=np.int64)
-    if workers > 1:
+    if workers * replicas > 1:
         whole = positions[: len(positions) // config.batch * config.batch]
-        positions = whole.reshape(-1, workers, local)[:, index].reshape(-1)
+        positions = whole.reshape(-1, workers, config.batch // workers)[:, index].reshape(-1)
 
     paths = tf.constant([str(sample.image) for sample in samples])
     counts = [len(sample.boxes) for sample in samples]
@@ -171,8 +174,25 @@ def make_batches(
     }
     data = tf.data.Dataset.from_tensor_slices((positions, stream[positions]))
     data = data.map(make_item, num_parallel_calls=config.threads or tf.data.AUTOTUNE, deterministic=True)
-    data = data.padded_batch(local, shapes, padding, drop_remainder)
+    data = data.padded_batch(config.batch // (workers * replicas), shapes, padding, drop_remainder)
     return data.map(_at_least_one_row).prefetch(2)
+
+
+def distribute_batches(
+    strategy: tf.distribute.Strategy, samples: Sequence[Sample], config: DataConfig, stream: np.ndarray, start: int = 0
+) -> Any:
+    """`make_batches` spread over a strategy's replicas: each worker decodes only its own rows of the global batch.
+
+    (`experimental_distribute_dataset` would have every worker decode all of them.)
+    """
+
+    def worker_batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        workers = context.num_input_pipelines
+        replicas = context.num_replicas_in_sync // workers
+        worker = (context.input_pipeline_id, workers)
+        return make_batches(samples, config, stream, start, worker=worker, replicas=replicas)
+
+    return strategy.distribute_datasets_from_function(worker_batches)
 
 
 def _at_least_one_row(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

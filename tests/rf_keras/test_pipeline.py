@@ -18,6 +18,7 @@ import tensorflow as tf
 from rf_keras.augment import PRESETS, AugmentConfig
 from rf_keras.pipeline import (
     DataConfig,
+    distribute_batches,
     make_batches,
     read_folders,
     sample_stream,
@@ -179,6 +180,21 @@ def test_workers_share_each_batch(faces: list[Sample]) -> None:
         shares = [part[step] for part in parts]
         np.testing.assert_array_equal(np.concatenate([share["image"] for share in shares]), batch["image"])
         np.testing.assert_array_equal(np.concatenate([share["count"] for share in shares]), batch["count"])
+
+
+def test_replicas_of_a_worker_get_its_share_one_after_the_other(faces: list[Sample]) -> None:
+    config = DataConfig(size=96, batch=8, augment=PRESETS["none"])
+    parts = batches(faces, config, range(12), worker=(1, 2), replicas=2)
+    whole = batches(faces, config, range(12))
+    assert len(parts) == 2 and len(whole) == 1
+    np.testing.assert_array_equal(np.concatenate([part["image"] for part in parts]), whole[0]["image"][4:])
+
+
+def test_distribute_batches_gives_each_replica_its_rows(faces: list[Sample]) -> None:
+    config = DataConfig(size=96, batch=4, augment=PRESETS["none"])
+    plain = batches(faces, config, range(12))
+    spread = distribute_batches(tf.distribute.get_strategy(), faces, config, np.arange(12))
+    assert same(plain, [{key: value.numpy() for key, value in batch.items()} for batch in spread])
 
 
 def test_bad_requests_are_errors(faces: list[Sample]) -> None:
