@@ -34,7 +34,7 @@ class AugmentConfig:
         hue: largest shift in OpenCV's 0-180 units (two degrees each).
         colour_chance: probability of each of the four.
         reference_colour: HSV in the reference's order, clipped after every step; else one 3×3 matrix for all four
-            (saturation and hue then turn and stretch the chroma plane of YIQ), which takes a quarter of the time.
+            (saturation and hue then turn and stretch the chroma plane of YIQ).
         flip_chance: probability of a mirror image.
         interpolations: one is drawn per image, of `INTERPOLATIONS`.
         min_face: pixels after resizing; a face whose shorter side is less is no target (nor does it count as the whole
