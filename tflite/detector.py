@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from tflite.anchors import feature_size, make_anchors
+from tflite.decode import decode_outputs
 from tflite.interpreter import ModelError, load_interpreter, tensor_details
-from tflite.postprocess import Detections, detections_from_outputs
+from tflite.postprocess import Detections, detections_from_candidates
 from tflite.preprocess import InputWriter, input_table
 from tflite.spec import ModelSpec, read_spec
 
@@ -35,6 +37,10 @@ def _check_tensor(name: str, tensor: str, details: dict[str, Any], shape: tuple[
         raise ModelError(f"{name}: tensor {tensor!r} is {dtype}, expected int8 or float32")
     if dtype == np.int8 and not 0 < details["quantization"][0] < np.inf:
         raise ModelError(f"{name}: tensor {tensor!r} is int8 without a quantization scale")
+
+
+def _no_mark(stage: str) -> None:
+    pass
 
 
 class FaceDetector:
@@ -114,22 +120,31 @@ class FaceDetector:
         with self._lock:
             if self._interpreter is None:
                 raise ValueError("the detector is closed")
-            picture, scale = self._writer.resize(image)
-            # Views into the interpreter's memory; none may be alive during invoke(), which could move it.
-            tensor = self._interpreter.tensor
-            self._writer.write(picture, tensor(self._input_index)()[0])
-            self._interpreter.invoke()
-            outputs = {name: tensor(index)() for name, index in self._outputs.items()}
-            return detections_from_outputs(
-                outputs,
-                self._anchors,
-                self.spec,
-                image.shape[:2],
-                scale,
-                score_threshold,
-                iou_threshold,
-                self._quantization,
-            )
+            return self._run(image, score_threshold, iou_threshold, _no_mark)
+
+    def _run(
+        self,
+        image: np.ndarray,
+        score_threshold: float | None,
+        iou_threshold: float | None,
+        mark: Callable[[str], None],
+    ) -> Detections:
+        """The stages of `detect`; `mark` is called at the end of each, for the benchmark."""
+        picture, scale = self._writer.resize(image)
+        mark("letterbox")
+        # Views into the interpreter's memory; none may be alive during invoke(), which could move it.
+        tensor = self._interpreter.tensor
+        self._writer.write(picture, tensor(self._input_index)()[0])
+        mark("table")
+        self._interpreter.invoke()
+        mark("invoke")
+        outputs = {name: tensor(index)() for name, index in self._outputs.items()}
+        threshold = self.spec.score_threshold if score_threshold is None else score_threshold
+        found = decode_outputs(outputs, self._anchors, self.spec, threshold, self._quantization)
+        mark("decode")
+        faces = detections_from_candidates(found, self.spec, image.shape[:2], scale, iou_threshold)
+        mark("nms")
+        return faces
 
     def detect_batch(
         self, images: list[np.ndarray], score_threshold: float | None = None, iou_threshold: float | None = None

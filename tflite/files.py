@@ -20,9 +20,10 @@ def expand_inputs(arguments: Sequence[str]) -> tuple[list[tuple[Path, Path]], li
 
     Returns:
         (path, name for the output relative to an output folder) in the order given, folders and patterns sorted, each
-        file once; and one line for each argument that gives no file.
+        file once and each name once; and one line for each argument that gives no file.
     """
     found: dict[Path, Path] = {}
+    taken: set[Path] = set()
     errors = []
     for argument in arguments:
         path = Path(argument)
@@ -39,8 +40,19 @@ def expand_inputs(arguments: Sequence[str]) -> tuple[list[tuple[Path, Path]], li
         else:
             matches = [(path, Path(path.name))]
         for p, name in matches:
-            found.setdefault(p, name)
+            if p not in found:
+                found[p] = _free(name, taken)
+                taken.add(found[p])
     return list(found.items()), errors
+
+
+def _free(name: Path, taken: set[Path]) -> Path:
+    """`name`, or with a number where another folder's file has it already: outputs must not overwrite each other."""
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = name.with_name(f"{name.stem}_{number}{name.suffix}")
+    return candidate
 
 
 @contextmanager

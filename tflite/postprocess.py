@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tflite.decode import Quantization, decode_outputs, sigmoid
+from tflite.decode import Candidates, Quantization, decode_outputs, sigmoid
 from tflite.nms import nms
 from tflite.spec import ModelSpec
 
@@ -73,6 +73,17 @@ def detections_from_outputs(
     """
     threshold = spec.score_threshold if score_threshold is None else score_threshold
     found = decode_outputs(outputs, anchors, spec, threshold, quantization)
+    return detections_from_candidates(found, spec, image_size, scale, iou_threshold)
+
+
+def detections_from_candidates(
+    found: Candidates,
+    spec: ModelSpec,
+    image_size: tuple[int, int],
+    scale: float,
+    iou_threshold: float | None = None,
+) -> Detections:
+    """The second half of `detections_from_outputs`: back to image pixels, clip, NMS."""
     height, width = image_size
     boxes = found.boxes / np.float32(scale)
     boxes = np.clip(boxes, 0, np.array((width, height, width, height), np.float32))
