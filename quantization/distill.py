@@ -1,0 +1,59 @@
+"""Loss between an int8 (or changed) network and the float network it shall imitate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from quantization.calibrate import SCORE_FLOOR
+from rf_keras.config import ModelConfig
+from rf_keras.losses import smooth_l1
+
+# An anchor's weight is sigmoid(score + 2): half at probability 0.12. The hard faces are the small ones with low
+# scores, which a weight by probability alone would leave to chance.
+WEIGHT_SHIFT = 2.0
+FINEST_LEVEL_WEIGHT = 2.0
+BOX_WEIGHT, LANDMARK_WEIGHT = 2.0, 1.0
+
+
+class DistillLosses(NamedTuple):
+    """Float32 scalars: the weighted total and its parts, each a mean over anchors by their weight."""
+
+    total: tf.Tensor
+    score: tf.Tensor
+    box: tf.Tensor
+    landmark: tf.Tensor
+
+
+def distillation_loss(student: Sequence[tf.Tensor], teacher: Sequence[tf.Tensor], config: ModelConfig) -> DistillLosses:
+    """How far the student's nine maps are from the teacher's, where it matters.
+
+    Args:
+        student, teacher: outputs of folded models of `config` (one logit per anchor), [B, h, w, A·k] each.
+        config: with `class_logits` 1.
+
+    Returns:
+        Smooth-L1 of scores (below `SCORE_FLOOR` all are equal), box codes and landmark codes. The score's weight
+        counts an anchor that either of the two finds, so that new false alarms cost as much as lost faces.
+    """
+    levels = len(config.strides)
+    sums = [tf.constant(0.0)] * 3
+    weights = [tf.constant(0.0)] * 2
+    for level in range(levels):
+        share = FINEST_LEVEL_WEIGHT if level == 0 else 1.0
+        found, expected = student[level], teacher[level]
+        face = share * tf.sigmoid(expected + WEIGHT_SHIFT)  # [B, h, w, A]
+        either = tf.maximum(face, share * tf.sigmoid(tf.stop_gradient(found) + WEIGHT_SHIFT))
+        error = smooth_l1(tf.maximum(found, SCORE_FLOOR) - tf.maximum(expected, SCORE_FLOOR))
+        sums[0] += tf.reduce_sum(either * error)
+        weights[0] += tf.reduce_sum(either)
+        weights[1] += tf.reduce_sum(face)
+        for part, head in enumerate((levels + level, 2 * levels + level), 1):
+            error = smooth_l1(student[head] - teacher[head])
+            codes = error.shape[-1] // face.shape[-1]
+            sums[part] += tf.reduce_sum(tf.repeat(face, codes, axis=-1) * error)
+    score = sums[0] / weights[0]
+    box, landmark = sums[1] / weights[1], sums[2] / weights[1]
+    return DistillLosses(score + BOX_WEIGHT * box + LANDMARK_WEIGHT * landmark, score, box, landmark)

@@ -1,0 +1,219 @@
+"""Tune a float model so that its int8 version loses nothing: calibrate, assign the ranges, imitate the float network.
+
+    python quantization/qat.py --weights W --data_dir PHOTOS             distillation: no labels needed
+    python quantization/qat.py --weights W --data_dir D --multibox       and the training loss on labels
+    python quantization/qat.py --weights W --data_dir D --activation_swap=relu
+    python quantization/qat.py --run_dir R --resume
+
+then `python quantization/convert.py --int8 --weights R`. The run directory is like training's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import tf_keras as keras
+from absl import app, flags
+
+from quantization.calibrate import METHODS, calibrate, find_images, load_images
+from quantization.equalize import channel_peaks, equalize
+from quantization.fold import copy_layer, fold, rebuild
+from quantization.qat_loop import Phase, Tuner
+from quantization.qat_run import START, TEACHER, Log, QatConfig, create, quantization_meta, read
+from quantization.simulate import Ranges, simulate, write_back
+from quantization.source import find_source
+from rf_keras.backbones import Tensor
+from rf_keras.config import ModelConfig
+from rf_keras.model_file import load_model, save_model
+from rf_keras.pipeline import read_folders
+from rf_keras.run_dir import BEST, CURVES, LAST
+from rf_keras.wider import LabelError, Sample
+from tflite.files import expand_inputs
+
+SWAPPED = "swapped.keras"  # after the float tuning of --activation_swap
+
+
+def read_samples(config: QatConfig) -> list[Sample]:
+    """The images, with labels where a folder has them; without they serve distillation only.
+
+    Raises:
+        ValueError: a folder without images, or labels missing for --multibox.
+    """
+    samples: list[Sample] = []
+    for folder in config.data_dirs:
+        try:
+            samples += read_folders([folder])[0]
+        except LabelError:
+            if config.multibox:
+                raise
+            files, errors = expand_inputs([folder])
+            if errors:
+                raise ValueError(errors[0]) from None
+            none = np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32)
+            samples += [Sample(path, *none) for path, _ in files]
+    if len(samples) < config.batch + config.val_images:
+        found = f"{', '.join(config.data_dirs)}: {len(samples)} images"
+        raise ValueError(f"{found}, expected at least {config.batch} for a batch and {config.val_images} held out")
+    return samples
+
+
+def swap_to_relu(model: keras.Model, config: ModelConfig) -> tuple[keras.Model, ModelConfig]:
+    """A copy of a folded model with ReLU in place of its LeakyReLUs."""
+
+    def replace(layer: keras.layers.Layer, sources: list[Tensor]) -> Tensor:
+        if isinstance(layer, keras.layers.LeakyReLU):
+            return keras.layers.ReLU(name=layer.name)(sources[0])
+        return copy_layer(layer, sources)
+
+    return rebuild(model, replace), dataclasses.replace(config, activation="relu")
+
+
+def prepare(config: QatConfig, run_dir: Path) -> tuple[keras.Model, ModelConfig, dict[str, Any]]:
+    """Write and return the teacher, its configuration and facts: the float network, folded. It stays in the run, so
+    that a resume needs nothing else."""
+    path = run_dir / TEACHER
+    if not path.exists():
+        model, network, meta = load_model(config.weights)
+        folded, network = fold(model, network)
+        save_model(folded, network, path, meta)
+    return load_model(path)
+
+
+def start_point(
+    model: keras.Model, network: ModelConfig, config: QatConfig, run_dir: Path, meta: dict[str, Any]
+) -> tuple[keras.Model, Ranges]:
+    """The equalized network and its calibrated ranges; computed once per run."""
+    path = run_dir / START
+    if not path.exists():
+        images = load_images(find_images(config.data_dirs, config.calibration_images), config.size, config.size)
+        if config.equalize:
+            model = equalize(model, channel_peaks(model, images[::2]))
+        ranges = calibrate(model, network, images, config.method, config.percentile)
+        save_model(model, network, path, meta | quantization_meta(config, ranges))
+    model, _, meta = load_model(path)
+    return model, {name: (low, high) for name, (low, high) in meta["quantization"]["ranges"].items()}
+
+
+def run_all(config: QatConfig, run_dir: Path) -> None:
+    """Every phase that the run has not finished."""
+    samples = read_samples(config)
+    teacher, network, meta = prepare(config, run_dir)
+    facts = meta | {"source": f"{meta.get('source', config.weights)}; quantization-aware tuning by rf_keras"}
+    facts.pop("ap", None)
+    tuner = Tuner(teacher, network, config, samples, run_dir, Log(run_dir))
+
+    # ------------------------------------------------------------------------------ float tuning of a new activation
+    model, _, _ = load_model(run_dir / TEACHER)
+    if config.activation_swap and network.activation != "relu":
+        model, network = swap_to_relu(model, network)
+        tuner.network = network
+        if not (run_dir / SWAPPED).exists():
+            tuned = tuner.run(Phase("swap", config.swap_steps, config.swap_learning_rate), model)
+            save_model(tuned.set_best(), network, run_dir / SWAPPED, facts)
+        model, _, _ = load_model(run_dir / SWAPPED)
+
+    # ---------------------------------------------------------------------------------- quantization-aware tuning
+    start, ranges = start_point(model, network, config, run_dir, facts)
+    simulated = simulate(start, ranges, learn_ranges=config.learn_ranges)
+    result = tuner.run(Phase("qat", config.steps, config.learning_rate), simulated)
+    for name, weights in ((LAST, result.set_average), (BEST, result.set_best)):
+        final = write_back(weights(), start)
+        save_model(start, network, run_dir / name, facts | quantization_meta(config, final))
+    print(f"wrote {run_dir / BEST}, {run_dir / LAST}, {run_dir / CURVES}")
+    print(f"next: python quantization/convert.py --int8 --weights {run_dir} --size {config.size}")
+
+
+def run(args: flags.FlagValues) -> None:
+    """The command."""
+    given = given_settings(args)
+    if args.resume:
+        if not args.run_dir:
+            raise ValueError("--resume goes on with --run_dir: give the folder of the run")
+        run_dir = Path(args.run_dir)
+        config = read(run_dir)
+        changed = [name for name, value in given.items() if getattr(config, name) != value]
+        if changed:
+            raise ValueError(f"--{changed[0]} differs from the run's own; a resumed run keeps its settings")
+    else:
+        source = find_source(args.weights)
+        if source.meta.get("quantization"):
+            raise ValueError(
+                f"{source.weights}: is the result of quantization-aware tuning already, give float weights"
+            )
+        folders = [str(folder) for folder in source.images_from(args.data_dir)]
+        given |= {"weights": str(source.weights), "data_dirs": tuple(folders)}
+        given.setdefault("size", source.size or QatConfig.size)
+        config = QatConfig(**given)
+        run_dir = Path(args.run_dir or f"runs/{datetime.now():%Y%m%d-%H%M%S}-qat")
+        read_samples(config)  # errors in the data come before a folder is made
+        create(run_dir, config)
+        print(f"weights: {source.weights} ({source.how}); images from {', '.join(folders)}")
+    what = " + ".join(name for name in ("distill", "multibox") if getattr(config, name))
+    print(f"{config.steps} steps of {config.batch} images at {config.size} px, {what}; run directory {run_dir}")
+    run_all(config, run_dir)
+
+
+def given_settings(args: flags.FlagValues) -> dict[str, Any]:
+    """Settings that the user gave on the command line."""
+    names = [field.name for field in dataclasses.fields(QatConfig) if field.name not in ("weights", "data_dirs")]
+    return {name: args[name].value for name in names if args[name].value is not None}
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    try:
+        run(flags.FLAGS)
+    except (ValueError, OSError) as error:  # every error meant for the user is a ValueError with one line
+        sys.exit(f"error: {error}")
+
+
+def define_flags() -> None:
+    """One flag per setting; one that is not given keeps the default of `QatConfig`."""
+    flags.DEFINE_string("weights", None, "float weights file or run directory (default: newest run, else the shipped)")
+    flags.DEFINE_multi_string(
+        "data_dir",
+        [],
+        "folder of images; labels are needed for --multibox only; several may be given (default: the run's)",
+    )
+    flags.DEFINE_string("run_dir", None, "folder of the run (default: runs/<date>-<time>-qat)")
+    flags.DEFINE_boolean("resume", False, "go on with --run_dir")
+    texts = {
+        "size": "input side in pixels, a multiple of 32 (default: the run's, else 640)",
+        "steps": "steps of quantization-aware tuning",
+        "batch": "images per step",
+        "learning_rate": "peak of Adam, cosine to 1 %",
+        "warmup_steps": "steps of linear growth to the peak",
+        "distill": "imitate the float network",
+        "multibox": "the training loss on labels",
+        "learn_ranges": "train the activation ranges instead of freezing them",
+        "ema_decay": "of the averaged weights",
+        "swap_steps": "steps of float tuning after --activation_swap",
+        "swap_learning_rate": "peak of that tuning",
+        "percentile": "upper percentile of --method percentile",
+        "calibration_images": "images at most",
+        "equalize": "even out channels across layers before calibration",
+        "val_images": "images held out for choosing the best weights",
+        "val_every": "steps between validations and checkpoints",
+        "seed": "of order and augmentation",
+    }
+    makers: dict[type, Any] = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+    for name, text in texts.items():
+        default = getattr(QatConfig, name)
+        makers[type(default)](name, None, text if "default" in text else f"{text} (default {default})")
+    flags.DEFINE_enum("method", None, METHODS, f"how activation ranges are chosen (default {QatConfig.method})")
+    flags.DEFINE_enum("activation_swap", None, ["relu"], "replace LeakyReLU by ReLU and tune in float first")
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)

@@ -1,0 +1,103 @@
+"""Which weights a quantization command works on, and which images belong to them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rf_keras
+from rf_keras.model_file import read_config
+from rf_keras.run_dir import BEST, CONFIG, LAST, newest_run
+from rf_keras.synthetic import synthetic_dir
+
+SHIPPED_WEIGHTS = Path(rf_keras.__file__).parent / "weights" / "retinaface_mobilenet0.25.keras"
+DEFAULT_SIZE = 640
+
+
+@dataclass(frozen=True)
+class Source:
+    """A weights file with what is known about it.
+
+    Attributes:
+        weights: the .keras file.
+        data_dirs: image folders of the run it comes from; empty: built-in synthetic faces.
+        size: side of the square input it was trained for, pixels; None when no run says so.
+        meta: facts stored with the weights.
+        how: how it was chosen, for the user.
+    """
+
+    weights: Path
+    data_dirs: tuple[str, ...]
+    size: int | None
+    meta: dict[str, Any]
+    how: str
+
+    def images_from(self, given: list[str]) -> list[Path]:
+        """Folders to take images from: those given, else the run's own, else the synthetic faces (made on first
+        use)."""
+        if given or self.data_dirs:
+            return [Path(folder) for folder in given or self.data_dirs]
+        return [synthetic_dir("train") / "images"]
+
+
+def find_source(weights: str | None) -> Source:
+    """Resolve --weights: a .keras file, a run directory (its best, else last weights), or nothing given.
+
+    Raises:
+        ValueError: nothing usable; one line.
+    """
+    if weights is None:
+        run = newest_run()
+        if run is not None and any((run / name).exists() for name in (BEST, LAST)):
+            return _from_run(run, f"newest run {run}")
+        if SHIPPED_WEIGHTS.exists():
+            return _from_file(SHIPPED_WEIGHTS, "shipped weights")
+        raise ValueError(
+            f"no --weights given, no run with weights below {Path('runs').resolve()} and no {SHIPPED_WEIGHTS.name} "
+            "shipped; train first (python -m rf_keras.train) or give --weights"
+        )
+    path = Path(weights)
+    if path.is_dir():
+        return _from_run(path, f"run {path}")
+    return _from_file(path, "as given")
+
+
+def _from_run(run: Path, how: str) -> Source:
+    found = next((run / name for name in (BEST, LAST) if (run / name).exists()), None)
+    if found is None:
+        raise ValueError(f"{run}: no weights in the folder, expected {BEST} or {LAST} of a training run")
+    return _from_file(found, how)
+
+
+def _from_file(path: Path, how: str) -> Source:
+    _, meta = read_config(path)
+    data_dirs: tuple[str, ...] = ()
+    size = None
+    config = path.parent / CONFIG
+    if config.exists():
+        try:
+            settings = json.loads(config.read_text())
+            data_dirs = tuple(settings.get("data_dirs", ()))
+            size = settings.get("val_size") or settings.get("size")
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"{config}: not a run's configuration ({error})") from error
+    return Source(path, data_dirs, size, meta, how)
+
+
+def parse_side(text: str | None, source: Source) -> tuple[int, int]:
+    """--size: `640` or `480x640` (height × width), each a multiple of 32; by default the run's own size, else 640.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if text is None:
+        side = source.size or DEFAULT_SIZE
+        return side, side
+    parts = text.split("x")
+    if len(parts) in (1, 2) and all(part.isascii() and part.isdigit() for part in parts):
+        height, width = int(parts[0]), int(parts[-1])
+        if all(0 < side <= 8192 and side % 32 == 0 for side in (height, width)):
+            return height, width
+    raise ValueError(f"--size is {text!r}, expected a multiple of 32 in pixels, or HEIGHTxWIDTH such as 480x640")

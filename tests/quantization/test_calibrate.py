@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from quantization.calibrate import (
+    SCORE_FLOOR,
+    CalibrationError,
+    Probe,
+    align_leaky,
+    best_range,
+    calibrate,
+    differing_images,
+    find_images,
+    load_images,
+)
+from quantization.equalize import channel_peaks, equalize
+from quantization.simulate import Ranges, range_keys
+from rf_keras.config import ModelConfig
+
+
+def test_images_are_spread_over_the_folder(photos: Path) -> None:
+    assert [path.name for path in find_images([photos], 8)][::7] == ["00.png", "11.png"]
+    assert len(find_images([photos], 100)) == 12
+
+
+def test_too_few_images(tmp_path: Path, photos: Path) -> None:
+    with pytest.raises(CalibrationError, match="no image"):
+        find_images([tmp_path], 100)
+    for name in ("00.png", "01.png"):
+        (tmp_path / name).write_bytes((photos / name).read_bytes())
+    with pytest.raises(CalibrationError, match=f"{tmp_path}: 2 images, calibration needs at least 8"):
+        find_images([tmp_path], 100)
+
+
+def test_images_all_alike(tmp_path: Path) -> None:
+    for number in range(10):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((40, 40, 3), 100, np.uint8))
+    with pytest.raises(CalibrationError, match="only 1 of 10 images differ"):
+        load_images(find_images([tmp_path], 10), 64, 64)
+
+
+def test_unreadable_images_are_left_out(tmp_path: Path, photos: Path) -> None:
+    for path in photos.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    assert len(load_images(find_images([tmp_path], 20), 64, 64)) == 12
+
+
+def test_differing_images() -> None:
+    images = np.zeros((4, 64, 64, 3), np.uint8)
+    images[1] += 1  # one grey level: the same picture
+    images[2, :, :32] = 200
+    images[3] = images[2]
+    assert differing_images(images) == 2
+
+
+def test_minmax_is_the_extreme_over_images(folded: tuple[keras.Model, ModelConfig], images: np.ndarray) -> None:
+    found = calibrate(*folded, images[:3], "minmax")
+    seen = [outputs["stem_act"] for outputs in Probe(folded[0])(images[:3], "")]
+    assert found["stem_act"] == pytest.approx((min(v.min() for v in seen), max(v.max() for v in seen)))
+
+
+def test_percentile_is_the_mean_over_images(folded: tuple[keras.Model, ModelConfig], images: np.ndarray) -> None:
+    found = calibrate(*folded, images[:3], "percentile", 99.0)
+    seen = [outputs["fpn_merge_8_act"] for outputs in Probe(folded[0])(images[:3], "")]
+    expected = [np.mean([np.percentile(v, p) for v in seen]) for p in (1, 99)]
+    assert found["fpn_merge_8_act"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_outputs_by_use(folded: tuple[keras.Model, ModelConfig], images: np.ndarray) -> None:
+    plain, by_use = (calibrate(*folded, images[:4], by_use=flag) for flag in (False, True))
+    for stride in folded[1].strides:
+        assert by_use[f"class_{stride}"][0] >= SCORE_FLOOR
+        assert by_use[f"class_{stride}"][1] >= plain[f"class_{stride}"][1], "the best scores are not clipped"
+
+
+@pytest.mark.parametrize("method", ["percentile", "minmax", "mse"])
+def test_every_tensor_gets_a_range_around_zero(
+    folded: tuple[keras.Model, ModelConfig], images: np.ndarray, method: str
+) -> None:
+    found = calibrate(*folded, images[:3], method)
+    assert set(found) == set(range_keys(folded[0]).values())
+    assert all(low <= 0 <= high and low < high for low, high in found.values())
+
+
+def test_best_range_cuts_a_lone_outlier_and_keeps_a_flat_distribution() -> None:
+    counts = np.full(2048, 1000)
+    assert best_range(counts, -1.0, 1.0) == pytest.approx((-1, 1), abs=0.04)
+    counts = np.zeros(2048, np.int64)
+    counts[1024:1040] = 100_000  # everything within 0 … 0.0156 …
+    counts[-1] = 1  # … but one value at 1
+    low, high = best_range(counts, -1.0, 1.0)
+    assert high < 0.5 and low > -0.5
+
+
+def test_best_range_after_leaky_relu_cares_less_for_negatives() -> None:
+    counts = np.zeros(2048, np.int64)
+    counts[:1024] = np.linspace(1, 2000, 1024).astype(int)
+    counts[1024:1100] = 5000
+    assert best_range(counts, -1, 1, leaky=True)[0] > best_range(counts, -1, 1)[0]
+
+
+def test_leaky_ratios_are_exact_in_xnnpack(folded: tuple[keras.Model, ModelConfig], ranges: Ranges) -> None:
+    again = align_leaky(folded[0], ranges)
+    for layer in folded[0].layers:
+        if isinstance(layer, keras.layers.LeakyReLU):
+            before = layer.name.replace("_act", "_conv")
+            steps = [(high - low) / 255 for low, high in (ranges[before], ranges[layer.name])]
+            n = steps[0] / steps[1] * 256 / 10
+            assert abs(n - round(n)) < 1e-3 and round(n) % 2 == 1, (layer.name, n)
+            assert again[before] == pytest.approx(ranges[before], rel=1e-6), "aligned ranges stay"
+
+
+def test_equalize_keeps_the_function_and_evens_out(folded: tuple[keras.Model, ModelConfig], images: np.ndarray) -> None:
+    model = folded[0]
+    peaks = channel_peaks(model, images[:4])
+    even = equalize(model, peaks)
+    x = images[:2].astype(np.float32) - 115
+    for a, b in zip(model(x), even(x), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(a).max())
+    before, after = (p["stem_act"] for p in (peaks, channel_peaks(even, images[:4])))  # read by a depthwise conv alone
+    assert after.max() / after.min() < 0.5 * before.max() / before.min()

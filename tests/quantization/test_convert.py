@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+
+from quantization import convert, qat, source
+from quantization.source import Source, find_source, parse_side
+from rf_keras.run_dir import BEST, CONFIG
+from tflite.detector import FaceDetector
+from tflite.spec import read_spec
+
+from .conftest import SIZE
+
+
+def command(script: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, script, *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
+
+
+def parsed(module: object, *arguments: str | Path) -> flags.FlagValues:
+    """Flags of a command as its own process would have them."""
+    before = set(flags.FLAGS)
+    values = flags.FLAGS
+    module.define_flags()  # type: ignore[attr-defined]
+    try:
+        values(["command", *map(str, arguments)])
+        copy = flags.FlagValues()
+        for name in set(values) - before:
+            flag = values[name]
+            copy[name] = flag
+        copy.mark_as_parsed()
+        return copy
+    finally:
+        for name in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, name)
+
+
+def test_same_input_gives_the_same_bytes_as_script_and_as_module(
+    weights_file: Path, photos: Path, root: Path, tmp_path: Path
+) -> None:
+    arguments = ("--int8", "--weights", weights_file, "--data_dir", photos, "--size", SIZE)
+    first = command("quantization/convert.py", *arguments, "--output", tmp_path / "a.tflite", cwd=root)
+    assert first.returncode == 0, first.stderr
+    assert "int8-ptq" in first.stdout and "CONV_2D" in first.stdout and "difference to the float model" in first.stdout
+    assert "warning: 12 calibration images" in first.stderr
+    second = command("-mquantization.convert", *arguments, "--output", tmp_path / "b.tflite", cwd=root)
+    assert second.returncode == 0, second.stderr
+    assert (tmp_path / "a.tflite").read_bytes() == (tmp_path / "b.tflite").read_bytes()
+
+    spec = read_spec(tmp_path / "a.tflite")
+    assert (spec.quantization, spec.source, spec.input_height) == ("int8-ptq", "random", SIZE)
+    detector = FaceDetector(tmp_path / "a.tflite", num_threads=1)
+    assert detector.detect(np.full((50, 60, 3), 90, np.uint8), 0.02).boxes.shape[1] == 4
+
+
+def test_run_directory_gives_weights_images_and_size(
+    weights_file: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / BEST).write_bytes(weights_file.read_bytes())
+    (run / CONFIG).write_text(json.dumps({"data_dirs": [str(photos)], "size": SIZE, "val_size": 0}))
+    convert.run(parsed(convert, "--fp32", "--weights", run, "--json", tmp_path / "facts.json"))
+    assert (run / "best_fp32.tflite").exists()
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    assert facts["size"] == [SIZE, SIZE] and facts["quantization"] == "fp32"
+    assert max(d["largest"] for d in facts["differences"].values()) < 1e-3
+    assert str(photos) in capsys.readouterr().out
+
+
+def test_newest_run_then_shipped_weights(weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(source, "SHIPPED_WEIGHTS", tmp_path / "none.keras")
+    with pytest.raises(ValueError, match="no --weights given, no run with weights below .* train first"):
+        find_source(None)
+    monkeypatch.setattr(source, "SHIPPED_WEIGHTS", weights_file)
+    assert find_source(None).how == "shipped weights"
+    run = tmp_path / "runs" / "one"
+    run.mkdir(parents=True)
+    (run / BEST).write_bytes(weights_file.read_bytes())
+    (run / CONFIG).write_text("{}")
+    assert find_source(None).weights == Path("runs/one") / BEST
+
+
+def test_sizes() -> None:
+    known = Source(Path("w.keras"), (), 320, {}, "")
+    assert parse_side(None, known) == (320, 320)
+    assert parse_side("640", known) == (640, 640)
+    assert parse_side("480x640", known) == (480, 640)
+    for text in ("100", "0", "-32", "64x", "32x32x32", "a", ""):
+        with pytest.raises(ValueError, match="multiple of 32"):
+            parse_side(text, known)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give exactly one of --fp32 --fp16 --dynamic --int8, found none"),
+        (["--int8", "--fp16"], "found --fp16 --int8"),
+        (["--int8", "--weights", "absent.keras"], "absent.keras: no such weights file"),
+        (["--int8", "--weights", "EMPTY_DIR"], "no weights in the folder, expected best.keras or last.keras"),
+        (["--int8", "--weights", "TEXT"], "not a readable .keras file"),
+        (["--int8", "--weights", "WEIGHTS", "--output", "model.bin"], "expected a name ending in .tflite"),
+        (["--int8", "--weights", "WEIGHTS", "--size", "100"], "expected a multiple of 32"),
+        (["--int8", "--weights", "WEIGHTS", "--data_dir", "EMPTY_DIR"], "no image in the folder"),
+        (["--int8", "--weights", "WEIGHTS", "--data_dir", "absent"], "absent"),
+    ],
+)
+def test_bad_input_of_convert(
+    arguments: list[str], message: str, weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.keras").write_text("no weights")
+    names = {"EMPTY_DIR": "empty", "TEXT": "text.keras", "WEIGHTS": str(weights_file)}
+    with pytest.raises(ValueError) as caught:
+        convert.run(parsed(convert, *[names.get(a, a) for a in arguments]))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--resume"], "--resume goes on with --run_dir"),
+        (["--resume", "--run_dir", "EMPTY_DIR"], "no run to resume, config.json is missing"),
+        (["--weights", "absent.keras"], "absent.keras: no such weights file"),
+        (["--weights", "WEIGHTS", "--data_dir", "EMPTY_DIR"], "no image in the folder"),
+        (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--multibox"], "no label file"),
+        (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--val_images", "99"], "12 images, expected at least"),
+        (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--size", "100"], "size is 100, expected a multiple of 32"),
+        (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--nodistill"], "distill, multibox or both"),
+        (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--steps", "0"], "steps is 0, expected at least 1"),
+    ],
+)
+def test_bad_input_of_qat(
+    arguments: list[str],
+    message: str,
+    weights_file: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    names = {"EMPTY_DIR": "empty", "WEIGHTS": str(weights_file), "PHOTOS": str(photos)}
+    with pytest.raises(ValueError) as caught:
+        qat.run(parsed(qat, *[names.get(a, a) for a in arguments]))
+    assert message in str(caught.value)
+    assert not (tmp_path / "runs").exists(), "nothing is written for a command that cannot work"
+
+
+def test_the_commands_say_it_in_one_line_and_fail(root: Path) -> None:
+    done = command("quantization/convert.py", "--int8", "--weights", "absent.keras", cwd=root)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: absent.keras: no such weights file"
+    assert "Traceback" not in done.stderr

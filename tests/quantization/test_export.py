@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from quantization.export import read_graph, to_tflite
+from quantization.fold import signature_names
+from quantization.simulate import Ranges, simulate
+from quantization.verify import (
+    ExportError,
+    FileRunner,
+    channel_peaks,
+    compare_with_float,
+    graph_problems,
+    kernels,
+    layer_name,
+    lsb_difference,
+)
+from rf_keras.config import ModelConfig
+from tflite.spec import ModelSpec
+
+from .conftest import SIZE
+
+MEAN = ModelSpec().mean
+
+
+def test_signature(int8_file: bytes, folded: tuple[keras.Model, ModelConfig]) -> None:
+    outputs = FileRunner(int8_file, MEAN).outputs
+    assert set(outputs) == set(signature_names(folded[1]))
+    for stride in (8, 16, 32):
+        for head, values in (("score", 1), ("box", 4), ("landmark", 10)):
+            details = outputs[f"{head}_{stride}"]
+            assert list(details["shape"]) == [1, SIZE // stride, SIZE // stride, 2 * values]
+            assert details["dtype"] == np.int8
+
+
+def test_int8_all_through_and_only_the_ops_of_the_network(int8_file: bytes) -> None:
+    graph = read_graph(int8_file)
+    assert graph.float_tensors() == []
+    assert set(graph.op_counts()) == {
+        *("CONV_2D", "DEPTHWISE_CONV_2D", "LEAKY_RELU", "PAD", "CONCATENATION", "RESIZE_NEAREST_NEIGHBOR", "ADD")
+    }
+    assert graph_problems(int8_file, MEAN) == []
+
+
+def test_every_kernel_uses_its_range_in_every_channel(int8_file: bytes) -> None:
+    found = kernels(read_graph(int8_file))
+    depthwise = [kernel for name, kernel in found if name.endswith("_dw_conv")]
+    assert len(depthwise) == 13
+    for name, kernel in found:
+        assert channel_peaks(kernel).min() == 127, name
+
+
+def test_file_equals_simulation(
+    int8_file: bytes, simulated: keras.Model, folded: tuple[keras.Model, ModelConfig], images: np.ndarray
+) -> None:
+    assert lsb_difference(int8_file, simulated, folded[1], images, MEAN) <= 2
+
+
+def test_float_file_equals_the_model(folded: tuple[keras.Model, ModelConfig], images: np.ndarray) -> None:
+    content = to_tflite(*folded, "fp32")
+    differences = compare_with_float(content, *folded, images[:3], MEAN)
+    assert all(d.largest < 1e-3 and d.saturated == 0 for d in differences.values())
+
+
+def test_heads_in_float(folded: tuple[keras.Model, ModelConfig], ranges: Ranges, images: np.ndarray) -> None:
+    model = simulate(folded[0], ranges, height=SIZE, width=SIZE, heads_float=True)
+    content = to_tflite(model, folded[1], "int8", float_output=True)
+    graph = read_graph(content)
+    assert graph.op_counts()["DEQUANTIZE"] == 3, "one per level"
+    assert graph.tensors[graph.inputs[0]].dtype == np.int8
+    assert all(graph.tensors[index].dtype == np.float32 for index in graph.outputs)
+    with pytest.raises(ExportError, match="float tensors in an int8 graph"):
+        graph_problems(content, MEAN)
+    assert graph_problems(content, MEAN, heads_float=True) == []
+    runner = FileRunner(content, MEAN)
+    expected = model(images[:1].astype(np.float32) - np.float32(MEAN))
+    for name, value in zip(signature_names(folded[1]), expected, strict=True):
+        np.testing.assert_allclose(runner(images[0])[name], value[0], atol=0.05 * np.abs(value).max())
+
+
+def test_dead_channels_and_uncovered_input_are_found(folded: tuple[keras.Model, ModelConfig], ranges: Ranges) -> None:
+    model = keras.models.clone_model(folded[0])
+    model.set_weights(folded[0].get_weights())
+    conv = model.get_layer("stage1_2_dw_conv")
+    kernel, bias = conv.get_weights()
+    kernel[:, :, 1] = 0
+    conv.set_weights([kernel, bias])
+    content = to_tflite(simulate(model, ranges, height=SIZE, width=SIZE), folded[1], "int8")
+    assert [line.split(" (")[0] for line in graph_problems(content, MEAN)] == ["stage1_2_dw_conv: dead channels [1]"]
+    with pytest.raises(ExportError, match="pixels 0 to 255 become"):
+        graph_problems(content, (0.0, 0.0, 0.0))
+
+
+def test_layer_names() -> None:
+    assert layer_name("retinaface/quant_stem_conv/BiasAdd;retinaface/quant_stem_conv/Conv2D") == "stem_conv"
+    assert layer_name("retinaface/quant_ssh_8_3_act/Relu;more") == "ssh_8_3_act"
