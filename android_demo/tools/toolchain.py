@@ -16,7 +16,8 @@ from pathlib import Path
 DEMO = Path(__file__).resolve().parent.parent
 BUILD = DEMO / ".build"
 DEBIAN_JARS = Path("/usr/share/java")
-JVM_TARGET = "1.8"
+JVM_TARGET = "11"
+Command = list[str | Path]
 TEST_CLASSES = ("DecodeTest", "DetectorTest", "ImageTest", "ModelSpecTest", "NmsTest")
 
 
@@ -128,7 +129,7 @@ def kotlinc(tools: Tools, sources: Sequence[Path], jars: Sequence[Path], out: Pa
         if old.is_dir():
             shutil.rmtree(old)
     out.parent.mkdir(parents=True, exist_ok=True)
-    command: list[str | Path] = ["bash", tools.kotlinc, "-Werror", "-jvm-target", JVM_TARGET, "-no-reflect"]
+    command: Command = ["bash", tools.kotlinc, "-Werror", "-jvm-target", JVM_TARGET, "-no-reflect"]
     run([*command, *options, "-cp", classpath(*jars), "-d", partial, *sources])
     partial.rename(out)
 

@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "android_demo" / "tools"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+sys.path.insert(0, str(ROOT))
+
 import toolchain  # noqa: E402  (found through the path set above)
 
 

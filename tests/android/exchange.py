@@ -111,6 +111,14 @@ def write_letterbox_cases(path: Path, cases: Sequence[tuple[np.ndarray, int, int
             out.write(struct.pack("<iiddd", height, width, *mean) + _image(image))
 
 
+def write_table_cases(path: Path, cases: Sequence[tuple[Sequence[float], float, int]]) -> None:
+    """For the command `tables`: (mean, scale, zero point) as float64 ×3, float32, int32; answers are int8 [256, 3]."""
+    with path.open("wb") as out:
+        out.write(struct.pack("<i", len(cases)))
+        for mean, scale, zero_point in cases:
+            out.write(struct.pack("<dddfi", *mean, scale, zero_point))
+
+
 def write_images(path: Path, images: Sequence[np.ndarray]) -> None:
     """For the command `photos`."""
     with path.open("wb") as out:

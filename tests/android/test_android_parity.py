@@ -93,6 +93,15 @@ def test_golden_vectors(jvm: toolchain.Jvm, root: Path, tmp_path: Path) -> None:
         assert_same_faces(faces, wanted, entry["name"])
 
 
+def test_golden_tables(jvm: toolchain.Jvm, root: Path, tmp_path: Path) -> None:
+    entries = json.loads((root / "tests" / "golden" / "golden.json").read_text())["tables"]
+    cases = [(entry["mean"], entry["scale"], entry["zero_point"]) for entry in entries]
+    exchange.write_table_cases(tmp_path / "cases.bin", cases)
+    jvm.proof("tables", tmp_path / "cases.bin", tmp_path / "tables.bin")
+    found = np.fromfile(tmp_path / "tables.bin", np.int8).reshape(len(entries), 256, 3)
+    assert found.tolist() == [entry["values"] for entry in entries]
+
+
 def random_case(random: np.random.Generator) -> exchange.DecodeCase:
     """One output of an imagined network: any size, anchors, thresholds; often with ties, extremes or nothing."""
     sides = (32, 64, 96)

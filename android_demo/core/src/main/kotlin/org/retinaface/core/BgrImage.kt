@@ -18,6 +18,17 @@ class BgrImage(
         }
     }
 
+    /** Writes opaque 0xAARRGGBB pixels, row by row, into [pixels], which has `width · height` of them. */
+    fun toArgb(pixels: IntArray) {
+        require(pixels.size == width * height) { "found room for ${pixels.size} pixels, expected ${width * height}" }
+        for (i in pixels.indices) {
+            val blue = data[i * 3].toInt() and 0xff
+            val green = data[i * 3 + 1].toInt() and 0xff
+            val red = data[i * 3 + 2].toInt() and 0xff
+            pixels[i] = (0xff shl 24) or (red shl 16) or (green shl 8) or blue
+        }
+    }
+
     companion object {
         /** From 0xAARRGGBB pixels, row by row (Android's `Bitmap.getPixels`, java.awt's `getRGB`); alpha is ignored. */
         fun fromArgb(

@@ -36,20 +36,22 @@ sealed class Mark {
         val width: Float,
     ) : Mark()
 
-    /** A landmark: filled circle; [index] 0-4 in the model's landmark order. */
+    /** A landmark: circle with a black [rim], to be seen on any skin; [index] 0-4 in the model's landmark order. */
     class Dot(
         val x: Float,
         val y: Float,
         val radius: Float,
+        val rim: Float,
         val index: Int,
     ) : Mark()
 
-    /** Text whose baseline starts at (x, y). */
+    /** Text whose baseline starts at (x, y), on its own black [shadow] that many pixels right and down. */
     class Label(
         val text: String,
         val x: Float,
         val y: Float,
         val size: Float,
+        val shadow: Float,
     ) : Mark()
 }
 
@@ -72,8 +74,9 @@ fun marks(
         val baseline = if (top - 4 * density < size) top + size else top - 4 * density
         val dots =
             (0 until 5).map { i ->
-                Mark.Dot(transform.x(face.landmarks[2 * i]), transform.y(face.landmarks[2 * i + 1]), radius, i)
+                val x = transform.x(face.landmarks[2 * i])
+                Mark.Dot(x, transform.y(face.landmarks[2 * i + 1]), radius, density, i)
             }
-        listOf(Mark.Box(left, top, right, bottom, 2 * density)) + dots +
-            Mark.Label("${Math.round(face.score * 100)} %", left, baseline, size)
+        val label = Mark.Label("${Math.round(face.score * 100)} %", left, baseline, size, density)
+        listOf(Mark.Box(left, top, right, bottom, 2 * density)) + dots + label
     }

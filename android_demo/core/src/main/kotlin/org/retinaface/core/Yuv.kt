@@ -15,18 +15,6 @@ class YuvPlane(
 )
 
 /**
- * Clockwise degrees that turn a sensor image upright on the screen.
- *
- * @param sensor clockwise angle of the sensor in the device, 0-270 (`SENSOR_ORIENTATION`).
- * @param display degrees by which the screen content is turned, 0-270 (`Display.getRotation`).
- */
-fun uprightRotation(
-    sensor: Int,
-    display: Int,
-    frontFacing: Boolean,
-): Int = if (frontFacing) (sensor + display) % 360 else (sensor - display + 360) % 360
-
-/**
  * Turns YUV_420_888 images into upright BGR; keeps its row buffers, thus not for two threads at once.
  *
  * Full-range BT.601 (JFIF), which is what Android's camera gives, in 16-bit fixed point: within 1 of the exact value.

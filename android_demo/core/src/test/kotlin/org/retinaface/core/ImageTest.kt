@@ -110,6 +110,10 @@ class ImageTest {
     fun argbBecomesBgr() {
         val image = BgrImage.fromArgb(1, 1, intArrayOf(0x11223344))
         assertArrayEquals(byteArrayOf(0x44, 0x33, 0x22), image.data)
+        val pixels = IntArray(1)
+        image.toArgb(pixels)
+        assertEquals(0xff223344.toInt(), pixels[0])
+        assertThrows(IllegalArgumentException::class.java) { image.toArgb(IntArray(2)) }
         assertThrows(IllegalArgumentException::class.java) { BgrImage(2, 2, ByteArray(3)) }
         assertThrows(IllegalArgumentException::class.java) { BgrImage(0, 2) }
     }
@@ -223,6 +227,14 @@ class ImageTest {
         assertEquals(180, uprightRotation(90, 270, frontFacing = false))
         assertEquals(270, uprightRotation(270, 0, frontFacing = true))
         assertEquals(0, uprightRotation(270, 90, frontFacing = true))
+    }
+
+    @Test
+    fun frameSize() {
+        val sizes = listOf(1920 to 1080, 640 to 480, 480 to 640, 320 to 240, 1280 to 720)
+        assertEquals(640 to 480, pickFrameSize(sizes))
+        assertEquals(1920 to 1080, pickFrameSize(sizes, 2000))
+        assertEquals(null, pickFrameSize(emptyList()))
     }
 
     @Test

@@ -4,6 +4,7 @@ import org.retinaface.core.BgrImage
 import org.retinaface.core.Decoder
 import org.retinaface.core.ElementType
 import org.retinaface.core.FaceDetector
+import org.retinaface.core.InputTable
 import org.retinaface.core.Letterbox
 import org.retinaface.core.ModelSpec
 import org.retinaface.core.TensorInfo
@@ -80,6 +81,25 @@ internal fun letterboxCases(
             val out = BgrImage(width, height)
             Letterbox(image.width, image.height, width, height).apply(image, fillColour(mean), out)
             sink.bytes(out.data)
+        }
+    }
+}
+
+/** Quantizations to input tables: for each pixel value 0-255 the int8 input of each channel. */
+internal fun tableCases(
+    from: File,
+    to: File,
+) {
+    val source = Source(from)
+    val everyPixel = BgrImage(256, 1, ByteArray(256 * 3) { (it / 3).toByte() })
+    Sink(to).use { sink ->
+        repeat(source.int()) {
+            val mean = List(3) { source.double() }
+            val info = TensorInfo(listOf(1, 1, 256, 3), ElementType.INT8, source.float(), source.int())
+            val table = InputTable(mean, info)
+            val values = table.allocate()
+            table.fill(everyPixel, values)
+            sink.bytes(bytesOf(values))
         }
     }
 }

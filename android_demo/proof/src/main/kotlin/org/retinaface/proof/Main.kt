@@ -22,6 +22,10 @@ fun main(args: Array<String>) {
             letterboxCases(File(args[1]), File(args[2]))
         }
 
+        "tables" -> {
+            tableCases(File(args[1]), File(args[2]))
+        }
+
         "network" -> {
             networkCases(File(args[1]), File(args[2]), File(args[3]), File(args[4]))
         }
@@ -35,7 +39,7 @@ fun main(args: Array<String>) {
         }
 
         else -> {
-            System.err.println("unknown command ${args.toList()}, expected decode, nms, letterbox, network, …")
+            System.err.println("unknown command ${args.toList()}, expected decode, nms, …, picture")
             exitProcess(2)
         }
     }

@@ -58,18 +58,27 @@ private fun draw(
         }
 
         is Mark.Dot -> {
+            graphics.color = Color.BLACK
+            graphics.fill(circle(mark.x, mark.y, mark.radius + mark.rim))
             graphics.color = COLOURS[mark.index]
-            val side = 2 * mark.radius
-            graphics.fill(Ellipse2D.Float(mark.x - mark.radius, mark.y - mark.radius, side, side))
+            graphics.fill(circle(mark.x, mark.y, mark.radius))
         }
 
         is Mark.Label -> {
-            graphics.color = Color(0x69F0AE)
             graphics.font = Font(Font.SANS_SERIF, Font.BOLD, 1).deriveFont(mark.size)
+            graphics.color = Color.BLACK
+            graphics.drawString(mark.text, mark.x + mark.shadow, mark.y + mark.shadow)
+            graphics.color = Color(0x69F0AE)
             graphics.drawString(mark.text, mark.x, mark.y)
         }
     }
 }
+
+private fun circle(
+    x: Float,
+    y: Float,
+    radius: Float,
+) = Ellipse2D.Float(x - radius, y - radius, 2 * radius, 2 * radius)
 
 private fun toAwt(image: BgrImage): BufferedImage {
     val result = BufferedImage(image.width, image.height, BufferedImage.TYPE_3BYTE_BGR)

@@ -1,0 +1,134 @@
+"""Change one thing in the Kotlin decode, NMS or letterbox at a time: the parity tests must notice every change.
+
+    python tests/android/mutation.py
+
+Prints a line per mutant with the test that killed it; exits with 1 if one survives. Takes some minutes, thus not
+part of `make test-android`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import conftest  # noqa: F401  (sets the import path)
+import test_android_parity as parity
+import toolchain
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CORE = "core/src/main/kotlin/org/retinaface/core"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One replacement in one file of the core; `old` occurs there exactly once."""
+
+    file: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    Mutant("Decode.kt", "spec.variances[0].toFloat()", "0.11f"),
+    Mutant("Decode.kt", "spec.variances[1].toFloat()", "spec.variances[0].toFloat()"),
+    Mutant("Decode.kt", "ln(1000.0 / 16)", "ln(1000.0 / 15)"),
+    Mutant("Decode.kt", "* 0.5f", "* 0.4999f"),
+    Mutant("Decode.kt", "dequantize(it, scale, zeroPoint) >= wanted", "dequantize(it, scale, zeroPoint) > wanted"),
+    Mutant("Decode.kt", "raw.get(i) >= least", "raw.get(i) > least"),
+    Mutant("Decode.kt", "raw.getFloat(i * 4) >= least", "raw.getFloat(i * 4) >= least + 0.01f"),
+    Mutant("Decode.kt", "(quantized.toFloat() - zeroPoint.toFloat()) * scale", "quantized.toFloat() * scale"),
+    Mutant("Decode.kt", "anchors[anchor * 3 + i % 2]", "anchors[anchor * 3 + i / 5]"),
+    Mutant("Decode.kt", "deltas[row * 10 + i] * centreVariance * size", "deltas[row * 10 + i] * sizeVariance * size"),
+    Mutant("Decode.kt", "found.add(first + i)", "found.add(i)"),
+    Mutant("Decode.kt", "orderByScore(logits).copyOf(most)", "IntArray(most) { it }"),
+    Mutant("Decode.kt", "allFinite(boxes, k * 4, 4) && ", ""),
+    Mutant("Decode.kt", "ln(probability / (1 - probability))", "ln(probability / (1.001 - probability))"),
+    Mutant("Anchors.kt", "(column + 0.5)", "(column + 0.0)"),
+    Mutant("Anchors.kt", "((row + 0.5) * stride)", "((row + 0.49) * stride)"),
+    Mutant("Nms.kt", "> threshold) {", ">= threshold) {"),
+    Mutant("Nms.kt", "iouThreshold.toFloat()", "iouThreshold.toFloat() + 0.01f"),
+    Mutant("Nms.kt", "keptAreas[k] + area - inter", "keptAreas[k] + area"),
+    Mutant("Nms.kt", "or i.toLong()", "or (scores.size - i).toLong()"),
+    Mutant("Nms.kt", "(scores[i] + 0f)", "scores[i]"),
+    Mutant("Nms.kt", "if (bits >= 0) bits else bits xor Int.MAX_VALUE", "bits"),
+    Mutant("Nms.kt", "val offset = pixelOffset.toFloat()", "val offset = 0f * pixelOffset"),
+    Mutant("Nms.kt", "minOf(order.size, maxCandidates)", "order.size"),
+    Mutant("Nms.kt", "maxOf(width, 0f) * maxOf(height, 0f)", "width * height"),
+    Mutant("Nms.kt", "keptAreas[count++] = area", "keptAreas[count++] = area + 1f"),
+    Mutant("Letterbox.kt", "minOf(inputHeight.toDouble() / imageHeight", "maxOf(inputHeight.toDouble() / imageHeight"),
+    Mutant("Letterbox.kt", "(imageWidth * scale + 0.5)", "(imageWidth * scale)"),
+    Mutant("Letterbox.kt", "((i + 0.5) * step - 0.5)", "(i * step)"),
+    Mutant("Letterbox.kt", "second[i] = (index + 1)", "second[i] = index"),
+    Mutant("Letterbox.kt", "const val ONE = 2048f", "const val ONE = 2000f"),
+    Mutant("Letterbox.kt", "data[from + i] = fill[i % 3]", "data[from + i] = fill[0]"),
+    Mutant("Letterbox.kt", "if (second != lowerRow) scaleRow", "if (lowerRow < 0) scaleRow"),
+    Mutant("Letterbox.kt", "val from = 2 * row * stride", "val from = row * stride"),
+    Mutant("Postprocess.kt", "candidates.landmarks[k * 10 + i] / factor", "candidates.landmarks[k * 10 + i] * factor"),
+    Mutant("Postprocess.kt", "limits[i % 2])", "limits[0])"),
+    Mutant("InputTable.kt", "value / info.scale.toDouble() + 0.5", "value / info.scale.toDouble() + 0.4"),
+)
+
+
+def compile_mutant(original: toolchain.Jvm, mutant: Mutant, folder: Path) -> toolchain.Jvm:
+    """The original's classes with those of the changed file on top.
+
+    Raises:
+        toolchain.ToolError: the changed file does not compile.
+    """
+    text = (toolchain.DEMO / CORE / mutant.file).read_text()
+    if text.count(mutant.old) != 1:
+        raise toolchain.ToolError(f"{mutant.file}: {mutant.old!r} occurs {text.count(mutant.old)} times, expected once")
+    source = folder / mutant.file
+    source.write_text(text.replace(mutant.old, mutant.new))
+    fresh, classes = folder / "fresh", folder / "classes"
+    command: toolchain.Command = ["bash", original.tools.kotlinc, "-nowarn", "-jvm-target", toolchain.JVM_TARGET, "-no-reflect"]
+    options: toolchain.Command = [f"-Xfriend-paths={original.classes}", "-cp", str(original.classes), "-d", fresh]
+    toolchain.run([*command, *options, source])
+    shutil.copytree(original.classes, classes)
+    shutil.copytree(fresh, classes, dirs_exist_ok=True)
+    return toolchain.Jvm(original.tools, classes)
+
+
+def first_failure(jvm: toolchain.Jvm, folder: Path) -> str | None:
+    """Name of the first parity test that fails, cheapest first; None when all pass."""
+    checks: list[tuple[str, Callable[[], None]]] = [
+        ("golden vectors", lambda: parity.test_golden_vectors(jvm, ROOT, folder)),
+        ("golden tables", lambda: parity.test_golden_tables(jvm, ROOT, folder)),
+        ("NMS alone", lambda: parity.test_nms_alone(jvm, folder)),
+        ("letterbox, noise", lambda: parity.test_letterbox_matches_opencv(jvm, folder, "noise")),
+        ("letterbox, smooth", lambda: parity.test_letterbox_matches_opencv(jvm, folder, "smooth")),
+        ("2,000 random outputs", lambda: parity.test_two_thousand_random_outputs(jvm, folder)),
+    ]
+    for name, check in checks:
+        try:
+            check()
+        except AssertionError:
+            return name
+        except toolchain.ToolError:
+            return f"{name} (crashed)"
+    return None
+
+
+def main() -> None:
+    original = toolchain.compile_jvm(toolchain.find_tools())
+    with tempfile.TemporaryDirectory() as name:
+        if failed := first_failure(original, Path(name)):
+            sys.exit(f"mutation: the unchanged code fails already: {failed}")
+    survivors = 0
+    for mutant in MUTANTS:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            killer = first_failure(compile_mutant(original, mutant, folder), folder)
+        survivors += killer is None
+        verdict = f"killed by {killer}" if killer else "SURVIVED"
+        print(f"{mutant.file}: {mutant.old} → {mutant.new or '(nothing)'}: {verdict}", flush=True)
+    print(f"{len(MUTANTS)} mutants, {survivors} survived")
+    sys.exit(1 if survivors else 0)
+
+
+if __name__ == "__main__":
+    main()
