@@ -18,12 +18,12 @@ from typing import Any
 import cv2
 import numpy as np
 from absl import app, flags
+from tqdm import tqdm
 
 from tflite.detector import FaceDetector
 from tflite.files import write_text
 from tflite.interpreter import ModelError
 from tflite.preprocess import ImageError, read_image
-from tflite.progress import Progress
 from tflite.spec import SpecError
 
 STAGES = ("letterbox", "table", "invoke", "decode", "nms", "end_to_end")
@@ -64,8 +64,8 @@ def define_flags() -> None:
 def measure_stages(detector: FaceDetector, image: np.ndarray, runs: int) -> dict[str, np.ndarray]:
     """Milliseconds [runs] of each stage of `STAGES`."""
     times = {stage: np.empty(runs) for stage in STAGES}
-    progress = Progress(runs, "runs")
-    for run in range(-WARM_UP_RUNS, runs):
+    progress = tqdm(range(-WARM_UP_RUNS, runs), unit="run", disable=None)  # None: on a terminal only
+    for run in progress:
         start = last = time.perf_counter()
         laps: dict[str, float] = {}
 
@@ -80,8 +80,6 @@ def measure_stages(detector: FaceDetector, image: np.ndarray, runs: int) -> dict
         if run >= 0:
             for stage, seconds in laps.items():
                 times[stage][run] = 1000 * seconds
-            progress.step()
-    progress.clear()
     return times
 
 

@@ -23,13 +23,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 from absl import app, flags
+from tqdm import tqdm
 
 from tflite.detector import FaceDetector
 from tflite.files import expand_inputs
 from tflite.interpreter import ModelError
 from tflite.postprocess import Detections
 from tflite.preprocess import ImageError, read_image
-from tflite.progress import Progress
 from tflite.results import Results, Stopped, UsageError
 from tflite.spec import SpecError
 from tflite.tiling import detect_tiled
@@ -96,7 +96,8 @@ def read_ahead(paths: list[Path]) -> Iterator[Future[np.ndarray]]:
 def run_images(inputs: list[tuple[Path, Path]], find: Find, results: Results, say: Callable[[str], None]) -> list[str]:
     """Process image files; returns a line for each that failed."""
     errors = []
-    progress = Progress(len(inputs), "images")
+    progress = tqdm(total=len(inputs), unit="image", disable=None)  # None: on a terminal only
+    start_all = time.monotonic()
     for (path, name), future in zip(inputs, read_ahead([path for path, _ in inputs]), strict=True):
         try:
             image = future.result()
@@ -109,32 +110,35 @@ def run_images(inputs: list[tuple[Path, Path]], find: Find, results: Results, sa
         except OSError as error:
             errors.append(f"{path}: cannot write its output ({error.filename}: {error.strerror})")
         else:
-            progress.clear()
             best = f", best score {found.scores[0]:.3f}" if len(found) else ""
             say(f"{path}: {len(found)} face{'s' * (len(found) != 1)}{best} ({milliseconds:.1f} ms)")
-        progress.step()
-    progress.clear()
-    if progress.done > 1:
-        print(f"{progress.done} images, {progress.rate:.1f} images/s with reading and writing", file=sys.stderr)
+        progress.update()
+    progress.close()
+    if len(inputs) > 1:
+        rate = len(inputs) / (time.monotonic() - start_all)
+        print(f"{len(inputs)} images, {rate:.1f} images/s with reading and writing", file=sys.stderr)
     return errors
 
 
 def run_video(source: str, video: Video, find: Find, results: Results) -> None:
     """Process all frames; Ctrl-C ends a camera's stream like the end of a file."""
-    progress = Progress(video.frames, "frames")
-    faces = 0
+    progress = tqdm(total=video.frames or None, unit="frame", disable=None)
+    start = time.monotonic()
+    frames = faces = 0
     try:
         for number, frame in enumerate(video):
             found = find(frame)
             faces += len(found)
             results.add(source, Path(f"frame_{number:06d}"), frame, found, number)
-            progress.step()
+            frames += 1
+            progress.update()
     except KeyboardInterrupt:
         pass
-    progress.clear()
-    if not progress.done:
+    progress.close()
+    if not frames:
         raise ImageError(f"{source}: not one frame can be decoded, expected a complete video")
-    print(f"{source}: {progress.done} frames, {faces} faces, {progress.rate:.1f} frames/s", file=sys.stderr)
+    rate = frames / (time.monotonic() - start)
+    print(f"{source}: {frames} frames, {faces} faces, {rate:.1f} frames/s", file=sys.stderr)
 
 
 def run(arguments: list[str], options: flags.FlagValues) -> int:
@@ -155,7 +159,7 @@ def run(arguments: list[str], options: flags.FlagValues) -> int:
                 return detector.detect(image, options.score_threshold, options.iou_threshold)
 
             def say(line: str) -> None:
-                print(line, file=sys.stderr if "-" in (options.json, options.jsonl) else sys.stdout)
+                tqdm.write(line, file=sys.stderr if "-" in (options.json, options.jsonl) else sys.stdout)
 
             try:
                 if video:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tflite.anchors import feature_size, make_anchors
 from tflite.decode import decode_outputs
-from tflite.interpreter import ModelError, load_interpreter, tensor_details
+from tflite.interpreter import ModelError, load_interpreter, one_line, tensor_details
 from tflite.postprocess import Detections, detections_from_candidates
 from tflite.preprocess import InputWriter, input_table
 from tflite.spec import ModelSpec, read_spec
@@ -70,10 +70,11 @@ class FaceDetector:
         self.num_threads = num_threads or default_threads()
         data = model if isinstance(model, bytes) else Path(model).read_bytes()
         self._interpreter, self.interpreter_name = load_interpreter(data, self.num_threads, self.name)
-        height, width = self.spec.input_height, self.spec.input_width
-        self._anchors = make_anchors(height, width, self.spec.strides, self.spec.anchor_sizes)
         self._lock = threading.Lock()
         self._bind_tensors()
+        # Only now: the tensors have confirmed the metadata, which alone could ask for gigabytes of anchors.
+        height, width = self.spec.input_height, self.spec.input_width
+        self._anchors = make_anchors(height, width, self.spec.strides, self.spec.anchor_sizes)
 
     def _bind_tensors(self) -> None:
         """Check the tensors against the metadata once, and keep what every call needs."""
@@ -110,7 +111,8 @@ class FaceDetector:
             Faces by score descending, in image pixels.
 
         Raises:
-            ValueError: the image is of another type or shape, or a threshold is outside 0-1.
+            ValueError: the image is of another type or shape, a threshold is outside 0-1, or the detector is closed.
+            ModelError: the interpreter fails while running the model.
         """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
@@ -134,11 +136,14 @@ class FaceDetector:
         mark("letterbox")
         # Views into the interpreter's memory; none may be alive during invoke(), which could move it.
         tensor = self._interpreter.tensor
-        self._writer.write(picture, tensor(self._input_index)()[0])
-        mark("table")
-        self._interpreter.invoke()
-        mark("invoke")
-        outputs = {name: tensor(index)() for name, index in self._outputs.items()}
+        try:
+            self._writer.write(picture, tensor(self._input_index)()[0])
+            mark("table")
+            self._interpreter.invoke()
+            mark("invoke")
+            outputs = {name: tensor(index)() for name, index in self._outputs.items()}
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"{self.name}: the interpreter cannot run the model ({one_line(error)})") from error
         threshold = self.spec.score_threshold if score_threshold is None else score_threshold
         found = decode_outputs(outputs, self._anchors, self.spec, threshold, self._quantization)
         mark("decode")

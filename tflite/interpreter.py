@@ -14,6 +14,11 @@ class ModelError(ValueError):
     """The model file cannot be run; the message is one line that names file, finding and expectation."""
 
 
+def one_line(error: Exception) -> str:
+    """The error's message without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def _installed(module: str) -> bool:
     package = module.partition(".")[0]
     try:
@@ -56,7 +61,7 @@ def load_interpreter(model: bytes, num_threads: int, name: str = "model") -> tup
             interpreter = _interpreter_class(module)(model_content=model, num_threads=num_threads)
             interpreter.allocate_tensors()
         except Exception as error:  # ImportError, ValueError, RuntimeError, SystemError, … depending on what is wrong
-            reasons.append(f"{package}: {' '.join(str(error).split()) or type(error).__name__}")
+            reasons.append(f"{package}: {one_line(error)}")
             continue
         return interpreter, f"{package} {_version(package)}"
     if not reasons:
@@ -84,11 +89,14 @@ def tensor_details(interpreter: Any, name: str) -> tuple[dict[str, Any], dict[st
     Raises:
         ModelError: not exactly one signature with one input `image`.
     """
-    signatures = interpreter.get_signature_list()
+    try:
+        signatures = interpreter.get_signature_list()
+        runner = interpreter.get_signature_runner(next(iter(signatures))) if len(signatures) == 1 else None
+        inputs, outputs = (runner.get_input_details(), runner.get_output_details()) if runner else ({}, {})
+    except Exception as error:  # a damaged model: RuntimeError, ValueError, UnicodeDecodeError, …
+        raise ModelError(f"{name}: the model's signature cannot be read ({one_line(error)})") from error
     if len(signatures) != 1:
         raise ModelError(f"{name}: the model has {len(signatures)} signatures, expected 1 with the input 'image'")
-    runner = interpreter.get_signature_runner(next(iter(signatures)))
-    inputs, outputs = runner.get_input_details(), runner.get_output_details()
     if set(inputs) != {"image"}:
         raise ModelError(f"{name}: the model's inputs are {sorted(inputs)}, expected 'image'")
     return inputs["image"], outputs

@@ -63,7 +63,9 @@ class ModelSpec:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)  # isfinite() overflows on whole numbers beyond 1e308
 
 
 def _positive_int(value: Any, most: int) -> bool:
@@ -167,16 +169,10 @@ def read_spec(model: str | Path | bytes, name: str | None = None) -> ModelSpec:
             if archive.getinfo(SPEC_FILE).file_size > 1 << 20:
                 raise SpecError(f"{name}: {SPEC_FILE} is larger than 1 MiB")
             text = archive.read(SPEC_FILE).decode("utf-8")
-    except (
-        zipfile.BadZipFile,
-        KeyError,
-        UnicodeDecodeError,
-        NotImplementedError,
-        RuntimeError,
-        OSError,
-        EOFError,
-    ) as e:
+    except SpecError:
+        raise
+    except Exception as error:  # a damaged archive raises BadZipFile, KeyError, zlib.error, struct.error, ValueError, …
         raise SpecError(
             f"{name}: no readable {SPEC_FILE} in the file; export it with quantization/convert.py (or it is truncated)"
-        ) from e
+        ) from error
     return spec_from_json(text, name)
