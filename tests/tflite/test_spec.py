@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tflite.spec import SPEC_FILE, ModelSpec, SpecError, attach_spec, read_spec, spec_from_json
+
+FLATBUFFER = b"\x1c\x00\x00\x00TFL3" + bytes(range(200))
+SPEC = ModelSpec(320, 640, anchor_sizes=((10, 20), (32, 64), (128, 256)), ap={"float": {"easy": 90.1}}, source="tests")
+
+
+def as_json(**changes: Any) -> str:
+    return json.dumps(dataclasses.asdict(SPEC) | changes)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    data = attach_spec(FLATBUFFER, SPEC)
+    assert read_spec(data) == SPEC
+    path = tmp_path / "m.tflite"
+    path.write_bytes(data)
+    assert read_spec(path) == read_spec(str(path)) == SPEC
+
+
+def test_the_model_stays_in_front_and_the_zip_opens() -> None:
+    data = attach_spec(FLATBUFFER, SPEC)
+    assert data.startswith(FLATBUFFER)
+    assert zipfile.ZipFile(io.BytesIO(data)).namelist() == [SPEC_FILE]
+    assert attach_spec(FLATBUFFER, SPEC) == data  # same input, same bytes
+
+
+def test_a_spec_that_could_not_be_read_is_not_attached() -> None:
+    with pytest.raises(SpecError, match=r"new model: .*input_height is 100"):
+        attach_spec(FLATBUFFER, ModelSpec(input_height=100))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": 2}, "format_version is 2, this runtime reads 1"),
+        ({"another": 1}, r"unknown: \['another'\]"),
+        ({"input_height": 100}, "input_height is 100, expected a multiple of 32"),
+        ({"input_width": "640"}, "input_width is '640'"),
+        ({"input_width": True}, "input_width is True"),
+        ({"input_width": 16384}, "up to 8192"),
+        ({"color_order": "RGB"}, "color_order is 'RGB', expected 'BGR'"),
+        ({"mean": [1, 2]}, "expected 3 numbers in 0-255"),
+        ({"mean": [1, 2, 256]}, "expected 3 numbers in 0-255"),
+        ({"mean": [1, 2, float("nan")]}, "expected 3 numbers in 0-255"),
+        ({"mean": [1, 2, 10**400]}, "expected 3 numbers in 0-255"),
+        ({"strides": [16, 8, 32]}, "expected increasing whole numbers"),
+        ({"strides": []}, "expected increasing whole numbers"),
+        ({"strides": [8, 16]}, "anchor_sizes"),
+        ({"anchor_sizes": [[16, 0], [1], [1]]}, "anchor_sizes"),
+        ({"anchor_sizes": [[], [1], [1]]}, "anchor_sizes"),
+        ({"anchor_sizes": [16, 32, 64]}, "anchor_sizes"),
+        ({"variances": [0.1]}, "expected 2 positive numbers"),
+        ({"variances": [0.1, float("inf")]}, "expected 2 positive numbers"),
+        ({"landmark_names": ["nose"]}, "landmark_names are not"),
+        ({"score_threshold": 0}, r"score_threshold is 0, expected a number in \(0, 1\)"),
+        ({"iou_threshold": None}, "iou_threshold is None"),
+        ({"max_candidates": 0}, "max_candidates is 0"),
+        ({"max_faces": 1.5}, "max_faces is 1.5"),
+        ({"ap": []}, r"ap is \[\], expected an object"),
+        ({"source": 3}, "source is 3, expected text"),
+    ],
+)
+def test_invalid_fields(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message) as caught:
+        spec_from_json(as_json(**changes), "m.tflite")
+    assert str(caught.value).startswith("m.tflite: retinaface.json: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_fields() -> None:
+    data = json.loads(as_json())
+    del data["mean"]
+    with pytest.raises(SpecError, match=r"fields missing: \['mean'\]"):
+        spec_from_json(json.dumps(data), "m")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"text"', "[" * 100_000, "1" * 5000])
+def test_not_the_expected_json(text: str) -> None:
+    with pytest.raises(SpecError, match=r"^m: retinaface\.json"):
+        spec_from_json(text, "m")
+
+
+def archive(name: str, content: bytes) -> bytes:
+    buffer = io.BytesIO(FLATBUFFER)
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "not a TFLite model"),
+        (b"PK\x03\x04", "not a TFLite model"),
+        (FLATBUFFER, "no readable retinaface.json"),
+        (attach_spec(FLATBUFFER, SPEC)[:-30], "no readable retinaface.json"),
+        (archive("labels.txt", b"face"), "no readable retinaface.json"),
+        (archive(SPEC_FILE, b"\xff\xfe"), "no readable retinaface.json"),
+        (archive(SPEC_FILE, b" " * (1 << 21)), "larger than 1 MiB"),
+    ],
+)
+def test_files_without_usable_metadata(data: bytes, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        read_spec(data, "m.tflite")
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"none\.tflite: cannot read the model \(No such file"):
+        read_spec(tmp_path / "none.tflite")
