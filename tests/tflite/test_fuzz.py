@@ -27,8 +27,8 @@ def test_an_error_or_a_result(kind: str, count: int, root: Path, model_dir: Path
 
 
 def test_damaged_flatbuffers(root: Path, model_dir: Path) -> None:
-    """Our code raises ModelError or SpecError only. LiteRT itself may crash: README and BUILD_NOTES say so."""
-    outcomes = fuzz(root, "models", model_dir / "int8.tflite", 1_000)
+    """Our code raises ModelError or SpecError only; what the interpreter does to a hostile model is its own affair."""
+    outcomes = fuzz(root, "models", model_dir / "int8.tflite", 500)
     assert set(outcomes) <= {"error", "result", "interpreter crash", "timeout"}
     assert outcomes["error"] > 0
     assert outcomes["result"] > 0
