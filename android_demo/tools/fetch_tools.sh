@@ -94,6 +94,8 @@ fetch_r8() {
     local version=4.4.0 sum=74329efc7eee885ca6b9448726ca448c6f5c7ca80ec3dc9a98ee11fb7cd7c0d4 wheel
     local inside=mobsf/StaticAnalyzer/tools/bundletool-all-1.17.2.jar
     [ -f "$cache/bundletool.jar" ] && return
+    # Debian's own python3 comes without pip.
+    "$python" -m pip --version >/dev/null 2>&1 || { "$python" -m venv "$work/venv" && python="$work/venv/bin/python"; }
     "$python" -m pip download --quiet --no-deps --dest "$work" "mobsf==$version" || return 1
     wheel="$work/mobsf-$version-py3-none-any.whl"
     check "$wheel" "$sum" || return 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -83,20 +84,32 @@ def find_tools() -> Tools:
     )
 
 
-def run(command: Sequence[str | Path], cwd: Path = DEMO, timeout: float = 600) -> str:
+def run(command: Sequence[str | Path], cwd: Path = DEMO, timeout: float = 1800) -> str:
     """Run a command; its output.
 
     Raises:
-        ToolError: it fails; the message ends with what it printed.
+        ToolError: it fails, or takes longer than `timeout` seconds; the message ends with what it printed.
     """
     # A modest heap: CI machines have few cores and other work.
     environment = {**os.environ, "JAVA_OPTS": "-Xmx1g -XX:+UseSerialGC"}
-    done = subprocess.run(
-        list(map(str, command)), cwd=cwd, env=environment, text=True, capture_output=True, timeout=timeout, check=False
-    )
-    output = done.stdout + done.stderr
-    if done.returncode:
-        raise ToolError(f"{' '.join(map(str, command[:3]))} … exited {done.returncode}:\n{output[-6000:]}")
+    name = " ".join(map(str, command[:3]))
+    # A session of its own: kotlinc is a shell script, and killing that alone would leave its JVM running.
+    with subprocess.Popen(
+        list(map(str, command)),
+        cwd=cwd,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            output = "".join(process.communicate(timeout=timeout))
+        except subprocess.TimeoutExpired as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise ToolError(f"{name} … took longer than {timeout:.0f} s") from error
+    if process.returncode:
+        raise ToolError(f"{name} … exited {process.returncode}:\n{output[-6000:]}")
     return output
 
 

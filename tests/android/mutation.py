@@ -43,12 +43,12 @@ MUTANTS = (
     Mutant("Decode.kt", "(quantized.toFloat() - zeroPoint.toFloat()) * scale", "quantized.toFloat() * scale"),
     Mutant("Decode.kt", "anchors[anchor * 3 + i % 2]", "anchors[anchor * 3 + i / 5]"),
     Mutant("Decode.kt", "deltas[row * 10 + i] * centreVariance * size", "deltas[row * 10 + i] * sizeVariance * size"),
-    Mutant("Decode.kt", "found.add(first + i)", "found.add(i)"),
+    Mutant("Decode.kt", "found.add(level.first + i)", "found.add(i)"),
     Mutant("Decode.kt", "orderByScore(logits).copyOf(most)", "IntArray(most) { it }"),
     Mutant("Decode.kt", "allFinite(boxes, k * 4, 4) && ", ""),
     Mutant("Decode.kt", "ln(probability / (1 - probability))", "ln(probability / (1.001 - probability))"),
-    Mutant("Anchors.kt", "(column + 0.5)", "(column + 0.0)"),
-    Mutant("Anchors.kt", "((row + 0.5) * stride)", "((row + 0.49) * stride)"),
+    Mutant("Anchors.kt", "((column + 0.5) * stride).toFloat()", "(column * stride).toFloat()"),
+    Mutant("Anchors.kt", "((row + 0.5) * stride).toFloat()", "((row + 0.49) * stride).toFloat()"),
     Mutant("Nms.kt", "> threshold) {", ">= threshold) {"),
     Mutant("Nms.kt", "iouThreshold.toFloat()", "iouThreshold.toFloat() + 0.01f"),
     Mutant("Nms.kt", "keptAreas[k] + area - inter", "keptAreas[k] + area"),
@@ -64,33 +64,55 @@ MUTANTS = (
     Mutant("Letterbox.kt", "((i + 0.5) * step - 0.5)", "(i * step)"),
     Mutant("Letterbox.kt", "second[i] = (index + 1)", "second[i] = index"),
     Mutant("Letterbox.kt", "const val ONE = 2048f", "const val ONE = 2000f"),
-    Mutant("Letterbox.kt", "data[from + i] = fill[i % 3]", "data[from + i] = fill[0]"),
+    Mutant("Letterbox.kt", "fill[channel]", "fill[0]"),
     Mutant("Letterbox.kt", "if (second != lowerRow) scaleRow", "if (lowerRow < 0) scaleRow"),
-    Mutant("Letterbox.kt", "val from = 2 * row * stride", "val from = row * stride"),
+    Mutant("Letterbox.kt", "val from = 2 * row * stride +", "val from = row * stride +"),
     Mutant("Postprocess.kt", "candidates.landmarks[k * 10 + i] / factor", "candidates.landmarks[k * 10 + i] * factor"),
     Mutant("Postprocess.kt", "limits[i % 2])", "limits[0])"),
     Mutant("InputTable.kt", "value / info.scale.toDouble() + 0.5", "value / info.scale.toDouble() + 0.4"),
 )
 
 
-def compile_mutant(original: toolchain.Jvm, mutant: Mutant, folder: Path) -> toolchain.Jvm:
-    """The original's classes with those of the changed file on top.
+def write_mutant(mutant: Mutant, folder: Path) -> Path:
+    """The changed file in `folder`.
 
     Raises:
-        toolchain.ToolError: the changed file does not compile.
+        toolchain.ToolError: what it changes is not there, or more than once.
     """
     text = (toolchain.DEMO / CORE / mutant.file).read_text()
     if text.count(mutant.old) != 1:
         raise toolchain.ToolError(f"{mutant.file}: {mutant.old!r} occurs {text.count(mutant.old)} times, expected once")
+    folder.mkdir()
     source = folder / mutant.file
     source.write_text(text.replace(mutant.old, mutant.new))
-    fresh, classes = folder / "fresh", folder / "classes"
-    command: toolchain.Command = ["bash", original.tools.kotlinc, "-nowarn", "-jvm-target", toolchain.JVM_TARGET, "-no-reflect"]
-    options: toolchain.Command = [f"-Xfriend-paths={original.classes}", "-cp", str(original.classes), "-d", fresh]
-    toolchain.run([*command, *options, source])
-    shutil.copytree(original.classes, classes)
-    shutil.copytree(fresh, classes, dirs_exist_ok=True)
-    return toolchain.Jvm(original.tools, classes)
+    return source
+
+
+def compile_mutants(original: toolchain.Jvm, folder: Path) -> list[Path]:
+    """A folder of classes per mutant, those of the changed file only, all compiled by one JVM.
+
+    Raises:
+        toolchain.ToolError: one does not compile.
+    """
+    options = f"-nowarn -no-reflect -jvm-target {toolchain.JVM_TARGET} -Xfriend-paths={original.classes}"
+    lines, results = [], []
+    for i, mutant in enumerate(MUTANTS):
+        source = write_mutant(mutant, folder / str(i))
+        results.append(folder / str(i) / "classes")
+        files = ["-cp", original.classes, "-d", results[-1], source]
+        lines.append("\t".join([*options.split(), *map(str, files)]))
+    (folder / "lines.txt").write_text("\n".join(lines))
+    jars = sorted(original.tools.stdlib.parent.glob("*.jar"))
+    java: toolchain.Command = [original.tools.java, "-Xmx1g", "-cp", toolchain.classpath(*jars)]
+    toolchain.run([*java, toolchain.DEMO / "tools" / "CompileMany.java", folder / "lines.txt"], timeout=1800)
+    return results
+
+
+def with_changes(original: toolchain.Jvm, changed: Path, folder: Path) -> toolchain.Jvm:
+    """The original's classes with the changed ones on top."""
+    shutil.copytree(original.classes, folder)
+    shutil.copytree(changed, folder, dirs_exist_ok=True)
+    return toolchain.Jvm(original.tools, folder)
 
 
 def first_failure(jvm: toolchain.Jvm, folder: Path) -> str | None:
@@ -119,13 +141,13 @@ def main() -> None:
         if failed := first_failure(original, Path(name)):
             sys.exit(f"mutation: the unchanged code fails already: {failed}")
     survivors = 0
-    for mutant in MUTANTS:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            killer = first_failure(compile_mutant(original, mutant, folder), folder)
-        survivors += killer is None
-        verdict = f"killed by {killer}" if killer else "SURVIVED"
-        print(f"{mutant.file}: {mutant.old} → {mutant.new or '(nothing)'}: {verdict}", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for i, (mutant, changed) in enumerate(zip(MUTANTS, compile_mutants(original, folder), strict=True)):
+            killer = first_failure(with_changes(original, changed, folder / str(i) / "all"), folder)
+            survivors += killer is None
+            verdict = f"killed by {killer}" if killer else "SURVIVED"
+            print(f"{mutant.file}: {mutant.old} → {mutant.new or '(nothing)'}: {verdict}", flush=True)
     print(f"{len(MUTANTS)} mutants, {survivors} survived")
     sys.exit(1 if survivors else 0)
 

@@ -124,6 +124,12 @@ internal class MainActivity : Activity() {
     private fun startCamera() {
         stopCamera()
         val owner = detector ?: return
+        val cameras = camerasOrNull() ?: return
+        val camera = cameras.firstOrNull { it.frontFacing == front } ?: cameras.firstOrNull()
+        if (camera == null) {
+            status.setText(R.string.no_camera)
+            return
+        }
         if (checkSelfPermission(Manifest.permission.CAMERA) != PackageManager.PERMISSION_GRANTED) {
             // Asking pauses and resumes this activity: without the flag a refusal would ask for ever.
             if (refused) {
@@ -131,12 +137,6 @@ internal class MainActivity : Activity() {
             } else {
                 requestPermissions(arrayOf(Manifest.permission.CAMERA), ASK_CAMERA)
             }
-            return
-        }
-        val cameras = camerasOrNull() ?: return
-        val camera = cameras.firstOrNull { it.frontFacing == front } ?: cameras.firstOrNull()
-        if (camera == null) {
-            status.setText(R.string.no_camera)
             return
         }
         front = camera.frontFacing
@@ -150,6 +150,9 @@ internal class MainActivity : Activity() {
             findCameras(manager)
         } catch (e: CameraAccessException) {
             status.text = getString(R.string.camera_failed, e.message)
+            null
+        } catch (e: IllegalArgumentException) {
+            status.text = getString(R.string.camera_failed, e.message) // unplugged between two questions
             null
         }
 

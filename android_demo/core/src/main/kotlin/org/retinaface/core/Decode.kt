@@ -100,24 +100,35 @@ class Decoder(
     private val infos: Map<String, TensorInfo>,
     private val name: String,
 ) {
-    private val anchors = makeAnchors(spec)
+    private val anchors: FloatArray
     private val centreVariance = spec.variances[0].toFloat()
     private val sizeVariance = spec.variances[1].toFloat()
 
     init {
         for ((stride, sizes) in spec.strides.zip(spec.anchorSizes)) {
-            val cells = featureSize(spec.inputHeight, stride) * featureSize(spec.inputWidth, stride) * sizes.size
+            val cells = featureSize(spec.inputHeight, stride).toLong() * featureSize(spec.inputWidth, stride)
             for ((kind, width) in WIDTHS) {
                 val found = infos["${kind}_$stride"]?.elements
-                if (found != cells * width) {
+                val wanted = cells * sizes.size * width
+                if (found == null || found.toLong() != wanted) {
                     throw SpecException(
-                        "$name: output ${kind}_$stride has $found values, expected ${cells * width}; " +
+                        "$name: output ${kind}_$stride has $found values, expected $wanted; " +
                             "export it with quantization/convert.py",
                     )
                 }
             }
         }
+        // Only now: the outputs have confirmed the metadata, which alone could ask for gigabytes of anchors.
+        anchors = makeAnchors(spec)
     }
+
+    /** The three outputs of a level and the number of its first anchor. */
+    private class Level(
+        val first: Int,
+        val scores: Output,
+        val boxes: Output,
+        val landmarks: Output,
+    )
 
     /**
      * Candidates of one image.
@@ -130,25 +141,29 @@ class Decoder(
         outputs: Map<String, ByteBuffer>,
         scoreThreshold: Double,
     ): Candidates {
+        val levels = levels(outputs)
         val found = IntList()
         val logits = FloatList()
-        var first = 0
-        for (stride in spec.strides) {
-            val scores = output("score_$stride", outputs)
-            scores.forEachAbove(scoreThreshold) { i ->
-                found.add(first + i)
-                logits.add(scores[i])
+        for (level in levels) {
+            level.scores.forEachAbove(scoreThreshold) { i ->
+                found.add(level.first + i)
+                logits.add(level.scores[i])
             }
-            first += scores.size
         }
         val kept = strongest(logits.toArray(), spec.maxCandidates)
-        return boxesAndLandmarks(found.toArray(), logits.toArray(), kept, outputs)
+        return boxesAndLandmarks(found.toArray(), logits.toArray(), kept, levels)
     }
 
-    private fun output(
-        name: String,
-        outputs: Map<String, ByteBuffer>,
-    ) = Output(infos.getValue(name), outputs.getValue(name))
+    private fun levels(outputs: Map<String, ByteBuffer>): List<Level> {
+        var first = 0
+        return spec.strides.map { stride ->
+            val (scores, boxes, landmarks) =
+                WIDTHS.keys.map { kind ->
+                    Output(infos.getValue("${kind}_$stride"), outputs.getValue("${kind}_$stride"))
+                }
+            Level(first, scores, boxes, landmarks).also { first += scores.size }
+        }
+    }
 
     /** Positions, in order, of the [most] highest logits. */
     private fun strongest(
@@ -165,24 +180,18 @@ class Decoder(
         found: IntArray,
         logits: FloatArray,
         kept: IntArray,
-        outputs: Map<String, ByteBuffer>,
+        levels: List<Level>,
     ): Candidates {
         val boxes = FloatArray(kept.size * 4)
         val landmarks = FloatArray(kept.size * 10)
         val finite = IntList()
-        var level = 0
-        var first = 0
-        var levelSize = infos.getValue("score_${spec.strides[0]}").elements
+        var number = 0
         for (k in kept.indices) {
             val anchor = found[kept[k]]
-            while (anchor - first >= levelSize) {
-                first += levelSize
-                level++
-                levelSize = infos.getValue("score_${spec.strides[level]}").elements
-            }
-            val stride = spec.strides[level]
-            decodeBox(output("box_$stride", outputs), anchor - first, anchor, boxes, k * 4)
-            decodeLandmarks(output("landmark_$stride", outputs), anchor - first, anchor, landmarks, k * 10)
+            while (anchor >= levels[number].first + levels[number].scores.size) number++
+            val level = levels[number]
+            decodeBox(level.boxes, anchor - level.first, anchor, boxes, k * 4)
+            decodeLandmarks(level.landmarks, anchor - level.first, anchor, landmarks, k * 10)
             if (allFinite(boxes, k * 4, 4) && allFinite(landmarks, k * 10, 10)) finite.add(k)
         }
         return select(finite.toArray(), IntArray(kept.size) { found[kept[it]] }, logits, kept, boxes, landmarks)
@@ -241,6 +250,7 @@ class Decoder(
         )
 
     private companion object {
+        /** Values per anchor of each kind of output. */
         val WIDTHS = mapOf("score" to 1, "box" to 4, "landmark" to 10)
     }
 }

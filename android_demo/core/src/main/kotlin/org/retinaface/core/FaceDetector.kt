@@ -43,19 +43,19 @@ class FaceDetector(
     val spec: ModelSpec,
     name: String,
 ) : AutoCloseable {
-    private val decoder = Decoder(spec, model.outputs, name)
-    private val table = InputTable(spec.mean, model.input)
-    private val fill = fillColour(spec.mean)
-    private val canvas = BgrImage(spec.inputWidth, spec.inputHeight)
-    private val input = table.allocate()
-    private var letterbox = Letterbox(spec.inputWidth, spec.inputHeight, spec.inputWidth, spec.inputHeight)
-
     init {
         val wanted = listOf(1, spec.inputHeight, spec.inputWidth, 3)
         if (model.input.shape != wanted) {
             throw SpecException("$name: input is ${model.input.shape}, expected $wanted")
         }
     }
+
+    private val decoder = Decoder(spec, model.outputs, name)
+    private val table = InputTable(spec.mean, model.input)
+    private val fill = fillColour(spec.mean)
+    private val canvas = BgrImage(spec.inputWidth, spec.inputHeight)
+    private val input = table.allocate()
+    private var letterbox = Letterbox(spec.inputWidth, spec.inputHeight, spec.inputWidth, spec.inputHeight)
 
     /**
      * Finds the faces of [image].

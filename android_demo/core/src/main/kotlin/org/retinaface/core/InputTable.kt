@@ -4,7 +4,7 @@ import java.nio.ByteBuffer
 import java.nio.ByteOrder
 
 /**
- * The network's input value for every pixel value: mean, scale and zero point in one 256×3 table.
+ * The network's input value for every pixel value: mean, scale and zero point in one 256×3 table. One thread at a time.
  *
  * @throws IllegalArgumentException [mean] has not three values.
  */
@@ -14,6 +14,10 @@ class InputTable(
 ) {
     private val floats = FloatArray(256 * 3)
     private val bytes = ByteArray(256 * 3)
+
+    // What goes into the network, reused from picture to picture.
+    private val byteValues = ByteArray(if (info.type == ElementType.INT8) info.elements else 0)
+    private val floatValues = FloatArray(if (info.type == ElementType.FLOAT32) info.elements else 0)
 
     init {
         require(mean.size == 3) { "mean has ${mean.size} values, expected B, G and R" }
@@ -37,20 +41,33 @@ class InputTable(
         image: BgrImage,
         out: ByteBuffer,
     ) {
+        require(image.data.size == info.elements) { "image has ${image.data.size} values, expected ${info.elements}" }
         out.clear()
-        val data = image.data
         when (info.type) {
             ElementType.INT8 -> {
-                val values = ByteArray(data.size) { i -> bytes[(data[i].toInt() and 0xff) * 3 + i % 3] }
-                out.put(values)
+                forEachEntry(image.data) { i, entry -> byteValues[i] = bytes[entry] }
+                out.put(byteValues)
             }
 
             ElementType.FLOAT32 -> {
-                val values = FloatArray(data.size) { i -> floats[(data[i].toInt() and 0xff) * 3 + i % 3] }
-                out.asFloatBuffer().put(values)
+                forEachEntry(image.data) { i, entry -> floatValues[i] = floats[entry] }
+                out.asFloatBuffer().put(floatValues)
             }
         }
         out.clear()
+    }
+
+    /** Calls [use] with each byte's position and the index of its value in the table. */
+    private inline fun forEachEntry(
+        data: ByteArray,
+        use: (Int, Int) -> Unit,
+    ) {
+        for (pixel in 0 until data.size / 3) {
+            for (channel in 0 until 3) {
+                val i = pixel * 3 + channel
+                use(i, (data[i].toInt() and 0xff) * 3 + channel)
+            }
+        }
     }
 }
 

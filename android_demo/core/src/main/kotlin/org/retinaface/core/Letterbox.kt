@@ -75,7 +75,10 @@ class Letterbox(
         count: Int,
         fill: ByteArray,
     ) {
-        for (i in 0 until count * 3) data[from + i] = fill[i % 3]
+        var to = from
+        repeat(count) {
+            for (channel in 0 until 3) data[to++] = fill[channel]
+        }
     }
 
     private fun averageRow(
@@ -84,13 +87,15 @@ class Letterbox(
         data: ByteArray,
         to: Int,
     ) {
+        val source = image.data
         val stride = imageWidth * 3
-        for (i in 0 until columns * 3) {
-            val from = 2 * row * stride + (i / 3) * 6 + i % 3
-            val sum =
-                (image.data[from].toInt() and 0xff) + (image.data[from + 3].toInt() and 0xff) +
-                    (image.data[from + stride].toInt() and 0xff) + (image.data[from + stride + 3].toInt() and 0xff)
-            data[to + i] = ((sum + 2) shr 2).toByte()
+        for (column in 0 until columns) {
+            for (channel in 0 until 3) {
+                val from = 2 * row * stride + column * 6 + channel
+                val above = (source[from].toInt() and 0xff) + (source[from + 3].toInt() and 0xff)
+                val below = (source[from + stride].toInt() and 0xff) + (source[from + stride + 3].toInt() and 0xff)
+                data[to + column * 3 + channel] = ((above + below + 2) shr 2).toByte()
+            }
         }
     }
 
