@@ -5,19 +5,19 @@ from setuptools import setup
 TRAIN = [
     "tensorflow==2.21.0",
     "tf-keras==2.21.0",
+    "tensorboard~=2.20",
     "tensorflow-model-optimization==0.8.1",
     "h5py>=3.10",
-    "tqdm>=4.66",
     "matplotlib>=3.8,<4",
     "scipy>=1.11",
 ]
 PRETRAINED = ["onnx>=1.16,<2"]
 DEV = [
-    "pytest==9.0.3",
-    "hypothesis==6.155.2",
-    "ruff==0.14.6",
-    "mypy==1.18.2",
-    "onnxruntime==1.23.2",
+    "pytest==9.2.0",
+    "hypothesis==6.170.17",
+    "ruff==0.17.6",
+    "mypy==2.4.1",
+    "onnxruntime==1.32.0",
 ]
 
 setup(
@@ -33,6 +33,7 @@ setup(
         "opencv-python-headless>=4.8",
         "pillow>=10",
         "absl-py>=2",
+        "tqdm>=4.66",
         "ai-edge-litert>=1.4,<3",
     ],
     extras_require={"train": TRAIN, "pretrained": PRETRAINED, "dev": DEV},

