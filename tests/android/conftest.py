@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -42,11 +43,15 @@ def jvm(tools: toolchain.Tools) -> toolchain.Jvm:
 
 
 @pytest.fixture(scope="session")
-def model(root: Path) -> Path:
-    """The shipped int8 model."""
-    found = sorted((root / "tflite" / "models").glob("*int8*.tflite"))
-    if not found:
+def model() -> Path:
+    """The model that Gradle would put into the app: the shipped int8 one."""
+    properties = (toolchain.DEMO / "gradle.properties").read_text()
+    named = re.search(r"^retinaface\.model=(.+)$", properties, re.MULTILINE)
+    assert named, "android_demo/gradle.properties names no retinaface.model"
+    path = (toolchain.DEMO / named[1]).resolve()
+    if not path.is_file():
+        message = f"android_demo/gradle.properties names {named[1]}, which is not there"
         if os.environ.get("CI"):
-            pytest.fail("no int8 model in tflite/models")
-        pytest.skip("no int8 model in tflite/models yet")
-    return found[0]
+            pytest.fail(message)
+        pytest.skip(message)
+    return path

@@ -94,12 +94,6 @@ def test_gradle_files_say_the_same(tools: toolchain.Tools) -> None:
         assert line in script, line
 
 
-def test_gradle_takes_the_shipped_model(model: Path) -> None:
-    properties = (toolchain.DEMO / "gradle.properties").read_text()
-    named = re.search(r"^retinaface\.model=(.+)$", properties, re.MULTILINE)
-    assert named and (toolchain.DEMO / named[1]).resolve() == model.resolve()
-
-
 def test_command_line(tmp_path: Path) -> None:
     """A wrong model is one clear line and no file."""
     script = toolchain.DEMO / "tools" / "apk.py"
