@@ -169,7 +169,15 @@ class Tuner:
         anchors = tf.constant(network.anchors(config.size, config.size))
         mean = tf.constant(ModelSpec().mean)
 
-        @tf.function(reduce_retracing=True)
+        # The number of faces differs from batch to batch; without a signature each would be traced anew.
+        signature = {
+            "image": tf.TensorSpec([None, config.size, config.size, 3], tf.uint8),
+            "boxes": tf.TensorSpec([None, None, 4], tf.float32),
+            "landmarks": tf.TensorSpec([None, None, 5, 2], tf.float32),
+            "count": tf.TensorSpec([None], tf.int32),
+        }
+
+        @tf.function(input_signature=[signature])
         def train_step(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             images = tf.cast(batch["image"], tf.float32) - mean
             parts: dict[str, tf.Tensor] = {}

@@ -1,4 +1,4 @@
-"""A tiny network with random statistics, noise photos, and its int8 export; shared because tracing TensorFlow costs seconds."""
+"""A tiny network, noise photos and its int8 export; shared, because tracing TensorFlow costs seconds."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_run_directory_gives_weights_images_and_size(
 def test_newest_run_then_shipped_weights(weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(source, "SHIPPED_WEIGHTS", tmp_path / "none.keras")
-    with pytest.raises(ValueError, match="no --weights given, no run with weights below .* train first"):
+    with pytest.raises(ValueError, match=r"no --weights given, no run with weights below .* train first"):
         find_source(None)
     monkeypatch.setattr(source, "SHIPPED_WEIGHTS", weights_file)
     assert find_source(None).how == "shipped weights"

@@ -1,0 +1,226 @@
+"""The comparison as one self-contained HTML page: tables, plots and photo pairs, all inside the file."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from rf_keras.wider_ap import SUBSETS
+from tflite.draw import draw_detections
+from tflite.preprocess import read_image
+
+if TYPE_CHECKING:
+    from quantization.compare import Column, Disagreement
+    from tflite.postprocess import Detections
+
+PHOTO_SIDE = 560  # pixels, longer side of a photo in the page
+WORST_LAYERS = 15
+STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 1180px; margin: 2em auto; padding: 0 1em; color: #1c2430; }
+table { border-collapse: collapse; margin: 0.6em 0 1.4em; }
+th, td { padding: 0.25em 0.8em; text-align: right; border-bottom: 1px solid #d9dee5; }
+th:first-child, td:first-child { text-align: left; }
+.loss { color: #a33; font-size: 85%; } .gain { color: #27713a; font-size: 85%; }
+img { max-width: 100%; } figure { display: inline-block; margin: 0 0.6em 1em 0; vertical-align: top; }
+figcaption, .note { color: #5a6573; font-size: 90%; }
+"""
+
+
+def html_report(
+    reference: Column, columns: Sequence[Column], pairs: Sequence[Disagreement], document: dict[str, Any]
+) -> str:
+    """The page.
+
+    Args:
+        reference: the float model.
+        columns: the exported files.
+        pairs: photos to draw, float left, file right.
+        document: `data_dir`, `rules`, `images` and `size` for the heading.
+    """
+    what = f"{document['images']} images of {document['data_dir']}, {document['size']} px letterbox, rules: "
+    parts = [
+        f"<h1>int8 against float</h1><p class=note>{html.escape(what + document['rules'])}</p>",
+        "<h2>Accuracy</h2>",
+        _accuracy(reference, columns),
+        "<h2>AP by face size</h2>",
+        _by_size(reference, columns),
+        "<h2>Cost</h2>",
+        _cost(reference, columns),
+        "<h2>Scores</h2>",
+        "<p class=note>Detections on a face (solid) and elsewhere (dashed) by score, logarithmic.</p>",
+        _image(_histograms([reference, *columns])),
+    ]
+    for column in columns:
+        if column.layers:
+            parts += [f"<h2>Where {html.escape(column.name)} loses signal</h2>", _layers(column)]
+    if pairs:
+        parts.append(
+            "<h2>Photos of most disagreement</h2><p class=note>Left float, right the file, faces from 0.5.</p>"
+        )
+        parts += [_pair(pair) for pair in pairs]
+    body = "\n".join(parts)
+    head = f"<meta charset=utf-8><title>int8 against float</title><style>{STYLE}</style>"
+    return f"<!doctype html><html lang=en>{head}{body}</html>"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells are HTML."""
+    head = "".join(f"<th>{cell}</th>" for cell in header)
+    lines = ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows]
+    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _against(value: float | None, float_value: float | None) -> str:
+    """AP with its difference to the float model's."""
+    if value is None or float_value is None:
+        return _number(value)
+    change = value - float_value
+    return f"{value:.1f} <span class={'loss' if change < 0 else 'gain'}>{change:+.1f}</span>"
+
+
+def _accuracy(reference: Column, columns: Sequence[Column]) -> str:
+    keys = [key for key in (*SUBSETS, "all") if reference.facts[key] is not None]
+    header = [
+        "model",
+        "kind",
+        *(f"AP {key}" for key in keys),
+        "landmark NME, %",
+        "NME ÷ float",
+        "float's faces found, %",
+    ]
+    base = reference.facts
+    rows = [
+        ["float", "float", *(_number(base[key]) for key in keys), _percent(base["nme"], 2), "1", "100"],
+        *(
+            [
+                html.escape(column.name),
+                column.facts["kind"],
+                *(_against(column.facts[key], base[key]) for key in keys),
+                _percent(column.facts["nme"], 2),
+                _number(column.facts["nme"] / base["nme"], 3) if column.facts["nme"] and base["nme"] else "–",
+                _percent(column.facts["same_faces"]),
+            ]
+            for column in columns
+        ),
+    ]
+    return _table(header, rows)
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    return _number(None if share is None else 100 * share, digits)
+
+
+def _by_size(reference: Column, columns: Sequence[Column]) -> str:
+    header = ["√(w·h), px", "faces", "float", *(html.escape(column.name) for column in columns)]
+    rows = []
+    for name, row in reference.facts["by_size"].items():
+        others = (_against(column.facts["by_size"][name]["ap"], row["ap"]) for column in columns)
+        rows.append([name, str(row["faces"]), _number(row["ap"]), *others])
+    return _table(header, rows)
+
+
+def _cost(reference: Column, columns: Sequence[Column]) -> str:
+    threads = ("1", "2")
+    header = ["model", "kB", "ops", *(f"invoke, {t} thread{'s' * (t != '1')}, ms" for t in threads)]
+    header += [f"end to end, {t}, ms" for t in threads] + ["interpreter"]
+    rows = [
+        ["float (Keras)", f"{reference.facts['bytes'] / 1000:.0f}", "–", *["–"] * 4, reference.facts["interpreter"]]
+    ]
+    for column in columns:
+        ops = sum(column.facts["ops"].values())
+        times = column.facts["latency_ms"]
+        cells = [_number(times[t][stage], 2) for stage in ("invoke", "end_to_end") for t in threads]
+        name = html.escape(column.name)
+        rows.append([name, f"{column.facts['bytes'] / 1000:.0f}", str(ops), *cells, column.facts["interpreter"]])
+    details = "".join(
+        f"<p class=note>{html.escape(column.name)}: "
+        + ", ".join(f"{count} {op}" for op, count in column.facts["ops"].items())
+        + "</p>"
+        for column in columns
+    )
+    return _table(header, rows) + details
+
+
+def _layers(column: Column) -> str:
+    worst = column.layers[:WORST_LAYERS]
+    rows = [[layer.layer, layer.op, f"{layer.sqnr:.1f}"] for layer in worst]
+    return _table(["layer, worst first", "op", "SQNR, dB"], rows) + _image(_sqnr_plot(column))
+
+
+def _sqnr_plot(column: Column) -> bytes:
+    plt = _pyplot()
+    figure, axis = plt.subplots(figsize=(11, 3))
+    values = [layer.sqnr for layer in column.layers]
+    axis.bar(range(len(values)), values, color="#4472a8")
+    axis.set(xlabel="layers, worst first", ylabel="SQNR, dB")
+    axis.grid(axis="y", alpha=0.3)
+    return _png(figure)
+
+
+def _histograms(columns: Sequence[Column]) -> bytes:
+    """Detections by score, those on a face and the others."""
+    plt = _pyplot()
+    figure, axis = plt.subplots(figsize=(11, 3.6))
+    edges = np.linspace(0, 1, 51)
+    centres = (edges[:-1] + edges[1:]) / 2
+    for number, column in enumerate(columns):
+        images = column.evaluation.images
+        scores = np.concatenate([r.matches.scores for r in images]) if images else np.zeros(0)
+        on_face = np.concatenate([r.matches.face >= 0 for r in images]) if images else np.zeros(0, bool)
+        for chosen, style in ((on_face, "-"), (~on_face, "--")):
+            counts, _ = np.histogram(scores[chosen], edges)
+            axis.plot(
+                centres, np.maximum(counts, 0.5), style, color=f"C{number}", label=column.name if style == "-" else None
+            )
+    axis.set(xlabel="score", ylabel="detections", yscale="log")
+    axis.legend()
+    axis.grid(alpha=0.3)
+    return _png(figure)
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.tight_layout()
+    figure.savefig(buffer, dpi=100)
+    _pyplot().close(figure)
+    return buffer.getvalue()
+
+
+def _image(data: bytes, kind: str = "png") -> str:
+    return f'<img src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
+
+
+def _pair(pair: Disagreement) -> str:
+    image = read_image(pair.image)
+    figures = [
+        f"<figure>{_image(_photo(image, detections), 'jpeg')}<figcaption>{html.escape(name)}: "
+        f"{len(detections.boxes)} faces, {missing} of them not found by the other</figcaption></figure>"
+        for name, detections, missing in (("float", pair.expected, pair.lost), (pair.model, pair.found, pair.new))
+    ]
+    return f"<p>{html.escape(pair.image.name)}</p><div>{''.join(figures)}</div>"
+
+
+def _photo(image: np.ndarray, detections: Detections) -> bytes:
+    drawn = draw_detections(image, detections)
+    scale = min(1.0, PHOTO_SIDE / max(drawn.shape[:2]))
+    small = cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()

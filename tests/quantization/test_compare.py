@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from quantization import compare
+from quantization.compare import above, same_faces
+from quantization.layer_error import layer_errors
+from rf_keras.config import ModelConfig
+from tflite.postprocess import Detections
+from tflite.spec import attach_spec
+
+from .conftest import SIZE
+from .test_convert import parsed
+
+
+def faces(*boxes: tuple[float, float, float, float], scores: list[float] | None = None) -> Detections:
+    count = len(boxes)
+    values = np.array(scores or [0.9] * count, np.float32)
+    return Detections(np.array(boxes, np.float32).reshape(-1, 4), values, np.zeros((count, 5, 2), np.float32))
+
+
+@pytest.fixture(scope="module")
+def model_file(int8_file: bytes, folded: tuple[object, ModelConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny_int8.tflite"
+    path.write_bytes(attach_spec(int8_file, folded[1].spec(SIZE, SIZE, quantization="int8-ptq", source="random")))
+    return path
+
+
+@pytest.fixture(scope="module")
+def labelled(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("labelled")
+    (folder / "images").mkdir()
+    lines = []
+    for path in sorted(photos.iterdir())[:9]:
+        (folder / "images" / path.name).write_bytes(path.read_bytes())
+        lines += [f"# {path.name}", "10 10 30 30 " + "20 20 0 " * 5 + "1"]
+    (folder / "label.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_a_face_has_one_partner() -> None:
+    expected = faces((0, 0, 10, 10), (0, 0, 10, 9), (50, 50, 60, 60))
+    assert same_faces(expected, faces((0, 0, 10, 10))).tolist() == [True, False, False]
+    assert same_faces(expected, faces((0, 0, 10, 9), (0, 0, 10, 10))).tolist() == [True, True, False]
+    assert same_faces(expected, faces()).tolist() == [False] * 3
+    assert same_faces(faces(), expected).tolist() == []
+
+
+def test_above() -> None:
+    assert above(faces((0, 0, 1, 1), (0, 0, 2, 2), scores=[0.6, 0.4]), 0.5).scores.tolist() == [pytest.approx(0.6)]
+
+
+def test_layer_errors_are_sorted_and_finite(
+    model_file: Path, folded: tuple[object, ModelConfig], images: np.ndarray
+) -> None:
+    rows = layer_errors(model_file.read_bytes(), folded[0], images[:2])
+    assert [row.sqnr for row in rows] == sorted(row.sqnr for row in rows)
+    by_name = {row.layer: row for row in rows}
+    assert by_name["stem_conv"].sqnr > 25, "the first conv has only its own rounding"
+    assert {"stem_act", "fpn_add_8", "ssh_8_concat", "box_16", "class_32"} <= set(by_name)
+
+
+def test_report(model_file: Path, weights_file: Path, labelled: Path, tmp_path: Path) -> None:
+    arguments = ("--weights", weights_file, "--models", model_file, "--data_dir", labelled, "--runs", 2)
+    output, figures = tmp_path / "r.html", tmp_path / "r.json"
+    compare.run(parsed(compare, *arguments, "--output", output, "--json", figures, "--sqnr_images", 8))
+    page = output.read_text()
+    for text in ("Accuracy", "AP by face size", "SQNR, dB", "invoke, 2 threads", "tiny_int8", "data:image/png"):
+        assert text in page
+    facts = json.loads(figures.read_text())
+    assert facts["images"] == 9 and facts["size"] == SIZE
+    model = facts["models"]["tiny_int8"]
+    assert model["kind"] == "int8-ptq" and set(model["latency_ms"]) == {"1", "2"}
+    assert len(model["sqnr_db"]) > 50 and facts["models"]["float"]["all"] is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "absent.tflite"], "absent.tflite: cannot read the model"),
+        (["--models", "MODEL", "--models", "MODEL"], "two models of the same name"),
+        (["--models", "MODEL", "--output", "report.txt"], "expected a name ending in .html"),
+        (["--models", "MODEL", "--data_dir", "absent"], "absent"),
+        (["--models", "WEIGHTS"], "not a TFLite model"),
+    ],
+)
+def test_bad_input(
+    arguments: list[str], message: str, model_file: Path, weights_file: Path, labelled: Path, tmp_path: Path
+) -> None:
+    names = {"MODEL": str(model_file), "WEIGHTS": str(weights_file)}
+    given = [names.get(a, a) for a in arguments]
+    for flag, value in (("--weights", weights_file), ("--data_dir", labelled), ("--output", tmp_path / "r.html")):
+        if flag not in given:
+            given += [flag, str(value)]
+    with pytest.raises(ValueError) as caught:
+        compare.run(parsed(compare, *given))
+    assert message in str(caught.value) and "\n" not in str(caught.value)

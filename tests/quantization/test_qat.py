@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from quantization import convert, qat
+from quantization.distill import distillation_loss
+from quantization.qat_run import QatConfig, create, read
+from rf_keras.config import ModelConfig
+from rf_keras.model_file import load_model
+from rf_keras.run_dir import RunError
+from tflite.spec import read_spec
+
+from .conftest import SIZE
+from .test_convert import parsed
+
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def config(weights_file: Path, photos: Path) -> QatConfig:
+    return QatConfig(
+        weights=str(weights_file),
+        data_dirs=(str(photos),),
+        size=SIZE,
+        steps=STEPS,
+        batch=2,
+        warmup_steps=1,
+        calibration_images=8,
+        val_images=2,
+        val_every=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(config: QatConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("qat") / "run"
+    create(run_dir, config)
+    qat.run_all(config, run_dir)
+    return run_dir
+
+
+def test_loss_of_equal_outputs_is_zero_and_counts_what_either_finds() -> None:
+    config = ModelConfig(class_logits=1)
+    maps = [tf.zeros((1, 2, 2, 2 * code)) - 8.0 * (code == 1) for code in (1, 4, 10) for _ in range(3)]
+    assert float(distillation_loss(maps, maps, config).total) == 0
+    alarm = [maps[0] + tf.one_hot([[[0]]], 2) * 10, *maps[1:]]  # one anchor at logit +2 in the student alone
+    assert float(distillation_loss(alarm, maps, config).score) > 1, "a new false alarm costs"
+    below = [maps[0] - 5.0, *maps[1:]]
+    assert float(distillation_loss(below, maps, config).score) == 0, "scores under the floor are all alike"
+
+
+def test_run_directory(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert {
+        "config.json",
+        "metrics.csv",
+        "curves.png",
+        "best.keras",
+        "last.keras",
+        "start.keras",
+        "teacher.keras",
+    } <= names
+    rows = (finished / "metrics.csv").read_text().splitlines()
+    assert [row.split(",")[:2] for row in rows[1:]] == [["qat", "2"], ["qat", "4"]]
+
+
+def test_frozen_ranges_are_the_calibrated_ones(finished: Path) -> None:
+    _, _, start = load_model(finished / "start.keras")
+    model, config, last = load_model(finished / "last.keras")
+    for name, values in start["quantization"]["ranges"].items():
+        assert last["quantization"]["ranges"][name] == pytest.approx(values, rel=1e-6)
+    assert config.class_logits == 1
+    before = load_model(finished / "start.keras")[0].get_weights()
+    assert any(not np.allclose(a, b) for a, b in zip(before, model.get_weights(), strict=True)), "weights were tuned"
+
+
+def test_export_equals_the_simulation(finished: Path, photos: Path) -> None:
+    arguments = ("--int8", "--weights", finished, "--output", finished / "m.tflite")
+    facts = convert.run(parsed(convert, *arguments))
+    assert facts["lsb_99_9"] <= 2
+    assert read_spec(finished / "m.tflite").quantization == "int8-qat"
+
+
+def test_broken_run_goes_on_to_the_same_weights(
+    finished: Path, config: QatConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = tmp_path / "run"
+    create(run_dir, config)
+    real = qat.Tuner._held_out_loss
+    calls = 0
+
+    def dies_in_the_second_validation(self: qat.Tuner, tuned: object) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return real(self, tuned)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(qat.Tuner, "_held_out_loss", dies_in_the_second_validation)
+    with pytest.raises(KeyboardInterrupt):
+        qat.run_all(config, run_dir)
+    qat.run_all(read(run_dir), run_dir)
+    for a, b in zip(*(load_model(r / "last.keras")[0].get_weights() for r in (finished, run_dir)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_relu_swap_with_both_losses_and_learned_ranges(
+    config: QatConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled = tmp_path / "data"
+    (labelled / "images").mkdir(parents=True)
+    lines = []
+    for path in sorted(Path(config.data_dirs[0]).iterdir()):
+        (labelled / "images" / path.name).write_bytes(path.read_bytes())
+        lines += [f"# {path.name}", "10 10 30 30 " + "-1 -1 -1 " * 5 + "1"]
+    (labelled / "label.txt").write_text("\n".join(lines) + "\n")
+    changed = dataclasses.replace(
+        config,
+        data_dirs=(str(labelled),),
+        steps=2,
+        activation_swap="relu",
+        swap_steps=2,
+        multibox=True,
+        learn_ranges=True,
+        equalize=True,
+    )
+    run_dir = tmp_path / "run"
+    create(run_dir, changed)
+    qat.run_all(changed, run_dir)
+    model, network, meta = load_model(run_dir / "last.keras")
+    assert network.activation == "relu"
+    assert not any(isinstance(layer, keras.layers.LeakyReLU) for layer in model.layers)
+    before = load_model(run_dir / "start.keras")[2]["quantization"]["ranges"]
+    after = meta["quantization"]["ranges"]
+    assert before["image"] == pytest.approx(after["image"])
+    assert any(abs(before[name][1] - after[name][1]) > 1e-7 for name in before), "learned ranges move"
+    assert "multibox" in (run_dir / "metrics.csv").read_text().splitlines()[0]
+
+
+def test_killed_command_resumes(weights_file: Path, photos: Path, root: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    settings = ("--size", SIZE, "--steps", 400, "--batch", 2, "--val_every", 2, "--val_images", 2, "--seed", 3)
+    start = ["quantization/qat.py", "--weights", weights_file, "--data_dir", photos, "--run_dir", run_dir, *settings]
+    command = [sys.executable, *map(str, start)]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not list(run_dir.glob("checkpoints/qat/*.index")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    with pytest.raises(RunError, match="holds a run already; add --resume"):
+        create(run_dir, read(run_dir))
+    with pytest.raises(ValueError, match="--steps differs from the run's own"):
+        qat.run(parsed(qat, "--run_dir", run_dir, "--resume", "--steps", "5"))
+    (run_dir / "config.json").write_text((run_dir / "config.json").read_text().replace('"steps": 400', '"steps": 6'))
+    qat.run(parsed(qat, "--run_dir", run_dir, "--resume"))
+    assert (run_dir / "best.keras").exists()
