@@ -84,7 +84,7 @@ class KerasDetector:
         names = output_names(config)
         self._mean = ModelSpec().mean
 
-        @tf.function(input_signature=[tf.TensorSpec([1, size.fixed, size.fixed, 3], tf.uint8)])
+        @tf.function(input_signature=[tf.TensorSpec([1, size.fixed, size.fixed, 3], tf.uint8)], autograph=False)
         def infer(image: tf.Tensor) -> dict[str, tf.Tensor]:
             outputs = model(tf.cast(image, tf.float32) - tf.constant(self._mean), training=False)
             maps = {name: tf.cast(out, tf.float32) for name, out in zip(names, outputs, strict=True)}

@@ -161,6 +161,7 @@ def make_batches(
     boxes = tf.constant(np.concatenate([sample.boxes for sample in samples]), tf.float32)
     landmarks = tf.constant(np.concatenate([sample.landmarks for sample in samples]), tf.float32)
 
+    @tf.autograph.experimental.do_not_convert  # plain tensor code; converting it takes seconds
     def make_item(position: tf.Tensor, sample: tf.Tensor) -> dict[str, tf.Tensor]:
         rows = slice(starts[sample], ends[sample])
         return augment_item(tf.io.read_file(paths[sample]), boxes[rows], landmarks[rows], position, config)
@@ -195,6 +196,7 @@ def distribute_batches(
     return strategy.distribute_datasets_from_function(worker_batches)
 
 
+@tf.autograph.experimental.do_not_convert
 def _at_least_one_row(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """A batch of negatives gets one padding row: consumers take maxima over faces, and there is none over nothing."""
     rows = tf.shape(batch["boxes"])[1]

@@ -18,7 +18,8 @@ from rf_keras.pipeline import DataConfig, make_batches, sample_stream
 from rf_keras.step import make_train_step
 from rf_keras.wider import Sample
 
-PROBE_IMAGES = 256
+PROBE_IMAGES = 64  # enough to see that the anchors fit nothing
+DETAILED_IMAGES = 256
 PROBE_STEPS = 5
 
 
@@ -51,8 +52,12 @@ def print_plan(
     )
     if not faces:
         raise ValueError(f"{source}: no face in {len(samples)} images, nothing to learn from")
+    counts, images = _count_matches(config, samples, sizes, DETAILED_IMAGES if detailed else PROBE_IMAGES)
+    if not sum(counts.values()):
+        raise ValueError(f"anchor_sizes {config.model.anchor_sizes} match no face of {images} augmented images")
     if detailed:
-        _print_matches(config, samples, sizes)
+        print(f"matched anchors per image by size, over {images} augmented images:")
+        print("  " + ", ".join(f"{size:g} px: {count / images:.1f}" for size, count in counts.items()))
         _print_time(config, samples, sizes, steps)
 
 
@@ -61,20 +66,20 @@ def _batches(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int
     return make_batches(samples, data, sample_stream(sizes, config.data_weights, config.seed, count * config.batch))
 
 
-def _print_matches(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int]) -> None:
+def _count_matches(
+    config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int], wanted: int
+) -> tuple[dict[float, int], int]:
+    """Positive anchors by size over about `wanted` augmented images, and how many images those were."""
     anchor_size = config.model.anchors(config.size, config.size)[:, 2]
-    counts: dict[float, int] = dict.fromkeys((float(s) for level in config.model.anchor_sizes for s in level), 0)
+    counts = dict.fromkeys((float(np.float32(size)) for level in config.model.anchor_sizes for size in level), 0)
     images = 0
-    for batch in _batches(config, samples, sizes, max(1, PROBE_IMAGES // config.batch)):
+    for batch in _batches(config, samples, sizes, max(1, wanted // config.batch)):
         matched = match(batch["boxes"], batch["count"], config.model, config.size, config.size).numpy()
         values, numbers = np.unique(anchor_size[np.nonzero(matched >= 0)[1]], return_counts=True)
         for value, number in zip(values, numbers, strict=True):
-            counts[float(value)] += int(number)
+            counts[float(value)] = counts.get(float(value), 0) + int(number)
         images += len(matched)
-    print(f"matched anchors per image by size, over {images} augmented images:")
-    print("  " + ", ".join(f"{size:g} px: {count / images:.1f}" for size, count in counts.items()))
-    if not sum(counts.values()):
-        raise ValueError(f"anchor_sizes {config.model.anchor_sizes} match no face of {images} augmented images")
+    return counts, images
 
 
 def _print_time(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int], steps: int) -> None:

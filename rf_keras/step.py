@@ -97,6 +97,7 @@ def make_train_step(
         # Every replica holds the same reduced values.
         return {key: strategy.experimental_local_results(value)[0] for key, value in results.items()}
 
+    # There is no Python control flow over tensors, and AutoGraph's rewriting takes longer than the tracing itself.
     if strategy.num_replicas_in_sync == 1:
-        return tf.function(train_step, input_signature=[signature])
-    return tf.function(train_step, reduce_retracing=True)
+        return tf.function(train_step, input_signature=[signature], autograph=False)
+    return tf.function(train_step, reduce_retracing=True, autograph=False)

@@ -25,10 +25,10 @@ from tqdm import tqdm
 from rf_keras.synthetic_face import draw_face, draw_lookalike
 from rf_keras.wider import LABEL_FILE, format_label
 
-VERSION = 1  # in the cache folder's name: raise it when the pictures change
+VERSION = 2  # in the cache folder's name: raise it when the pictures change
 SPLITS = {"train": (800, 1), "val": (100, 2)}  # images, seed
 DEFAULT_SIZE = 320
-MIN_FACE = 12.0  # pixels: the shorter side of the smallest face's box, about
+MIN_FACE = 16.0  # pixels: the shorter side of the smallest face's box, about
 
 
 class Face(NamedTuple):
@@ -132,13 +132,13 @@ def _plan(rng: np.random.Generator, size: int) -> list[tuple[bool, float]]:
     largest = np.log(0.72 * size)
     if rng.random() < 0.15:  # a portrait: one large face, perhaps small ones
         widths = [rng.uniform(0.35, 0.72) * size]
-        widths += list(np.exp(rng.uniform(np.log(MIN_FACE), np.log(0.2 * size), rng.integers(0, 3))))
+        widths += list(np.exp(rng.uniform(np.log(MIN_FACE), np.log(max(0.2 * size, MIN_FACE)), rng.integers(0, 3))))
     elif rng.random() < 0.25:  # a group: much the same size
-        middle = rng.uniform(np.log(1.2 * MIN_FACE), np.log(0.16 * size))
+        middle = rng.uniform(np.log(1.2 * MIN_FACE), np.log(max(0.16 * size, 1.2 * MIN_FACE)))
         widths = list(np.exp(np.clip(middle + rng.normal(0, 0.15, rng.integers(3, 9)), np.log(MIN_FACE), largest)))
     else:
         widths = list(np.exp(rng.uniform(np.log(MIN_FACE), largest, rng.integers(0, 6))))
-    lookalikes = np.exp(rng.uniform(np.log(MIN_FACE), np.log(0.35 * size), rng.integers(0, 5)))
+    lookalikes = np.exp(rng.uniform(np.log(MIN_FACE), np.log(max(0.35 * size, MIN_FACE)), rng.integers(0, 5)))
     things = [(True, float(width)) for width in widths] + [(False, float(width)) for width in lookalikes]
     return sorted(things, key=lambda thing: -thing[1])
 

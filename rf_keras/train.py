@@ -27,9 +27,9 @@ from rf_keras.config import TrainConfig
 from rf_keras.evaluate import AP_SCORE_THRESHOLD, evaluate_keras
 from rf_keras.model_file import read_config, save_model
 from rf_keras.optimization import learning_rate
-from rf_keras.pipeline import DataConfig, make_batches, read_folders, sample_stream, unreadable_images
+from rf_keras.pipeline import DataConfig, distribute_batches, read_folders, sample_stream, unreadable_images
 from rf_keras.plan import print_plan
-from rf_keras.run_dir import BEST, CURVES, MetricsLog, create_run, default_run_dir, newest_run, read_run_config
+from rf_keras.run_dir import BEST, CONFIG, CURVES, MetricsLog, create_run, default_run_dir, newest_run, read_run_config
 from rf_keras.run_state import Run, make_strategy
 from rf_keras.step import make_train_step
 from rf_keras.synthetic import synthetic_dir
@@ -50,9 +50,9 @@ def split_samples(config: TrainConfig, max_missing: float = 0.0) -> tuple[list[S
 
     Without `val_dir` the same share of every folder is held out, chosen by the seed.
     """
-    folders: list[str | Path] = list(config.data_dirs) or [synthetic_dir("train")]
+    folders: list[str | Path] = list(config.data_dirs) or [synthetic_dir("train", config.size)]
     samples, sizes = read_folders(folders, max_missing)
-    val_dir = config.val_dir or (None if config.data_dirs else synthetic_dir("val"))
+    val_dir = config.val_dir or (None if config.data_dirs else synthetic_dir("val", config.size))
     if val_dir is not None:
         return samples, sizes, read_folders([val_dir], max_missing)[0][: config.val_images]
     share = min(config.val_share, config.val_images / len(samples))
@@ -102,9 +102,7 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], held: Seque
         size=config.size, batch=config.batch, augment=AUGMENTATIONS[config.augment], seed=config.seed
     )
     start = int(run.step)
-    batches = iter(
-        run.strategy.experimental_distribute_dataset(make_batches(samples, data_config, stream, start * config.batch))
-    )
+    batches = iter(distribute_batches(run.strategy, samples, data_config, stream, start * config.batch))
 
     # -------------------------------------------------------------------------------------------- logs
     train_step = make_train_step(run.model, run.optimizer, run.average, run.step, config, run.strategy)
@@ -153,12 +151,13 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], held: Seque
                     metrics = validate(run, held, writer)
                     figures["val_ap"], row["val_nme"] = metrics["all"], metrics["nme"]
                     row["val_ap"] = metrics["all"]
-                    bar.write(f"epoch {epoch}: loss {row['loss']:.3f}, validation AP {metrics['all']:.1f} %")
                     if metrics["all"] > float(run.best):
                         run.best.assign(metrics["all"])
                         facts = run.facts(val_ap=metrics["all"])
                         save_model(run.shown, config.model, run.run_dir / BEST, facts)
                 log.add(row)
+                shown = f", validation AP {row['val_ap']:.1f} %" if "val_ap" in row else ""
+                bar.write(f"epoch {epoch}/{config.epochs}: loss {row['loss']:.3f}, {speed:.0f} images/s{shown}")
                 figures["images_per_second"] = round(speed, 2)
                 sums, timer, counted = {}, time.perf_counter(), 0
             if end_of_epoch or (step + 1) % config.checkpoint_steps == 0:
@@ -216,7 +215,12 @@ def command(args: flags.FlagValues) -> None:
         return
     if not args.resume:
         create_run(run_dir, config)
-    run = Run(config, run_dir, make_strategy(config))
+    try:
+        run = Run(config, run_dir, make_strategy(config))
+    except ValueError:
+        if not args.resume:
+            (run_dir / CONFIG).unlink()  # weights that do not fit leave no run behind
+        raise
     if args.resume:
         run.restore()
         print(f"resuming {run_dir} at step {int(run.step)}")

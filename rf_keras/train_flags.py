@@ -41,20 +41,34 @@ SETTINGS = {
 NETWORK = ("activation", "width", "anchor_sizes")
 
 
-def define_flags() -> None:
+def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """Define them; a setting that is not given stays None and leaves the preset's value."""
-    flags.DEFINE_enum("config", "mobilenet0.25", sorted(PRESETS), "preset that the other settings change")
+    flags.DEFINE_enum("config", "fast", sorted(PRESETS), "preset that the other settings change", flag_values=values)
     flags.DEFINE_multi_string(
-        "data_dir", [], "folder with label.txt and images/; several may be given (default: synthetic)"
+        "data_dir",
+        [],
+        "folder with label.txt and images/; several may be given (default: synthetic)",
+        flag_values=values,
     )
-    flags.DEFINE_string("run_dir", None, "folder of the run (default: runs/<date>-<time>-<config>)")
-    flags.DEFINE_boolean("resume", False, "go on with --run_dir, or with the newest run below runs/")
-    flags.DEFINE_boolean("dry_run", False, "print the plan and stop")
-    flags.DEFINE_float("max_missing", 0.0, "largest share (0 to 1) of labelled images that may be missing", 0.0, 1.0)
-    flags.DEFINE_string("json", None, "file for the final figures")
-    flags.DEFINE_enum("activation", None, ACTIVATIONS, "activation of the network")
-    flags.DEFINE_float("width", None, "backbone width: 0.25, 0.5, 1.0")
-    flags.DEFINE_string("anchor_sizes", None, "anchor sizes in pixels, e.g. 10,20/32,64/128,256 (levels split by /)")
+    flags.DEFINE_string("run_dir", None, "folder of the run (default: runs/<date>-<time>-<config>)", flag_values=values)
+    flags.DEFINE_boolean(
+        "resume", False, "go on with --run_dir, or with the newest run below runs/", flag_values=values
+    )
+    flags.DEFINE_boolean("dry_run", False, "print the plan and stop", flag_values=values)
+    flags.DEFINE_float(
+        "max_missing",
+        0.0,
+        "largest share (0 to 1) of labelled images that may be missing",
+        0.0,
+        1.0,
+        flag_values=values,
+    )
+    flags.DEFINE_string("json", None, "file for the final figures", flag_values=values)
+    flags.DEFINE_enum("activation", None, ACTIVATIONS, "activation of the network", flag_values=values)
+    flags.DEFINE_float("width", None, "backbone width: 0.25, 0.5, 1.0", flag_values=values)
+    flags.DEFINE_string(
+        "anchor_sizes", None, "anchor sizes in pixels, e.g. 10,20/32,64/128,256 (levels split by /)", flag_values=values
+    )
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     makers: dict[type, Any] = {
         bool: flags.DEFINE_boolean,
@@ -67,11 +81,11 @@ def define_flags() -> None:
             continue
         default = defaults[name]
         if name in ("data_weights", "milestones"):
-            flags.DEFINE_list(name, None, text)
+            flags.DEFINE_list(name, None, text, flag_values=values)
         else:
             kind = str if default is None else type(default)
             shown = "" if default is None else f" (default {default}{_preset_note(name)})"
-            makers[kind](name, None, text + shown)
+            makers[kind](name, None, text + shown, flag_values=values)
 
 
 def _preset_note(name: str) -> str:

@@ -1,0 +1,45 @@
+"""Encoding by hand, and as the inverse of the device's decode."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rf_keras.box_coding import encode_boxes, encode_landmarks
+from tflite.decode import decode_boxes, decode_landmarks
+
+VARIANCES = (0.1, 0.2)
+
+
+def test_by_hand() -> None:
+    anchor = tf.constant([[20.0, 12.0, 16.0]])
+    # Centre (24, 12): 4 px right of the anchor's; sides 32 and 16: log 2 and log 1.
+    deltas = encode_boxes(tf.constant([[8.0, 4.0, 40.0, 20.0]]), anchor, VARIANCES)
+    np.testing.assert_allclose(deltas, [[4 / 1.6, 0, np.log(2) / 0.2, 0]], rtol=1e-6)
+    points = tf.reshape(tf.range(10, dtype=tf.float32), [1, 5, 2])
+    want = [(v - (20 if i % 2 == 0 else 12)) / 1.6 for i, v in enumerate(range(10))]
+    np.testing.assert_allclose(encode_landmarks(points, anchor, VARIANCES), [want], rtol=1e-6)
+
+
+def test_degenerate_box_stays_finite() -> None:
+    deltas = encode_boxes(tf.constant([[5.0, 5.0, 5.0, 5.0]]), tf.constant([[8.0, 8.0, 16.0]]), VARIANCES)
+    assert np.isfinite(deltas).all()
+
+
+coordinate = st.floats(-50, 700, width=32)
+side = st.floats(1, 600, width=32)
+
+
+@settings(max_examples=200, deadline=None)
+@given(coordinate, coordinate, side, side, coordinate, coordinate, st.sampled_from([10.0, 16.0, 64.0, 512.0]))
+def test_decode_inverts_encode(x: float, y: float, w: float, h: float, cx: float, cy: float, size: float) -> None:
+    limit = size * 1000 / 16  # where decode clips the exponent
+    box = np.array([[x, y, x + min(w, limit), y + min(h, limit)]], np.float32)
+    anchor = np.array([[cx, cy, size]], np.float32)
+    deltas = encode_boxes(tf.constant(box), tf.constant(anchor), VARIANCES).numpy()
+    np.testing.assert_allclose(decode_boxes(deltas, anchor, VARIANCES), box, atol=2e-3, rtol=1e-4)
+    points = np.array([[[x, y], [x + w, y], [x, y + h], [cx, cy], [x + 1, y + 1]]], np.float32)
+    codes = encode_landmarks(tf.constant(points), tf.constant(anchor), VARIANCES).numpy()
+    np.testing.assert_allclose(decode_landmarks(codes, anchor, VARIANCES), points, atol=2e-3, rtol=1e-4)

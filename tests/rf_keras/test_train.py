@@ -1,0 +1,165 @@
+"""Training end to end on tiny synthetic photos: restart, repeatability, outputs, and settings that cannot work."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+
+from rf_keras import train
+from rf_keras.model_file import load_model
+from rf_keras.run_dir import METRICS
+from rf_keras.synthetic import make_dataset
+from rf_keras.train_flags import define_flags
+
+# 12 images of 64 px in batches of 4: three steps an epoch, a second each.
+SMALL = ["--config=fast", "--size=64", "--batch=4", "--val_share=0.25", "--warmup_steps=2", "--augment=light"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data") / "faces", 16, seed=5, size=96)
+
+
+def run(*arguments: str) -> None:
+    values = flags.FlagValues()
+    define_flags(values)
+    values(["train", *arguments])
+    train.command(values)
+
+
+def weights(path: Path) -> list[np.ndarray]:
+    return load_model(path)[0].get_weights()
+
+
+@pytest.fixture(scope="module")
+def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("runs") / "unbroken"
+    run(*SMALL, f"--data_dir={data}", "--epochs=3", f"--run_dir={run_dir}", f"--json={run_dir}/figures.json")
+    return run_dir
+
+
+def test_a_run_leaves_everything(unbroken: Path) -> None:
+    with (unbroken / METRICS).open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"] and rows[-1]["images_seen"] == "36"
+    assert all(np.isfinite(float(row["loss"])) for row in rows)
+    figures = json.loads((unbroken / "figures.json").read_text())
+    assert figures["steps"] == 9 and figures["best_ap"] >= 0
+    for name in ("config.json", "curves.png", "best.keras", "last.keras", "checkpoints", "tensorboard"):
+        assert (unbroken / name).exists(), name
+    _, config, meta = load_model(unbroken / "best.keras")
+    assert config.backbone == "plain" and meta["train"]["size"] == 64
+
+
+def test_stopped_and_resumed_equals_unbroken(
+    unbroken: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same seed, same result, whatever happened in between: here Ctrl-C in the middle of the second epoch."""
+    real, at = train.learning_rate, 4
+
+    def stop(step: int, total: int, config: object) -> float:
+        if step == at:
+            raise KeyboardInterrupt
+        return real(step, total, config)  # type: ignore[arg-type]
+
+    run_dir = tmp_path / "stopped"
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "learning_rate", stop)
+        with pytest.raises(train.Interrupted, match=f"step {at} of 9"):
+            run(*SMALL, f"--data_dir={data}", "--epochs=3", f"--run_dir={run_dir}")
+    run("--resume", f"--run_dir={run_dir}")
+    for a, b in zip(weights(unbroken / "last.keras"), weights(run_dir / "last.keras"), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    with (run_dir / METRICS).open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+
+
+def test_killed_and_resumed(data: Path, tmp_path: Path, root: Path) -> None:
+    run_dir = tmp_path / "killed"
+    command = [sys.executable, "-m", "rf_keras.train", *SMALL, f"--data_dir={data}", "--epochs=200", "--val_every=200"]
+    process = subprocess.Popen([*command, f"--run_dir={run_dir}"], cwd=root, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not (run_dir / "last.keras").exists():
+        assert process.poll() is None and time.monotonic() < deadline, "no checkpoint appeared"
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    config = json.loads((run_dir / "config.json").read_text())
+    config["epochs"] = 1 + int(tf.train.latest_checkpoint(str(run_dir / "checkpoints")).rsplit("-", 1)[1]) // 3
+    (run_dir / "config.json").write_text(json.dumps(config))  # so that the resumed run ends soon
+    run("--resume", f"--run_dir={run_dir}")
+    with (run_dir / METRICS).open() as file:
+        epochs = [int(row["epoch"]) for row in csv.DictReader(file)]
+    assert epochs == list(range(1, config["epochs"] + 1))
+
+
+def test_init_continues_from_weights_and_takes_their_network(unbroken: Path, data: Path, tmp_path: Path) -> None:
+    start = unbroken / "best.keras"
+    run(*SMALL[1:], f"--data_dir={data}", "--epochs=1", f"--init={start}", "--learning_rate=1e-9", "--freeze_bn",
+        "--config=mobilenet0.25", "--ema_decay=0", f"--run_dir={tmp_path / 'tuned'}")  # fmt: skip
+    assert load_model(tmp_path / "tuned" / "last.keras")[1].backbone == "plain"
+    for a, b in zip(weights(start), weights(tmp_path / "tuned" / "last.keras"), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_loss_that_is_not_finite_stops_and_names_the_batch(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"loss is (nan|inf) at step \d+.*batch: .*\.jpg"):
+        run(*SMALL, f"--data_dir={data}", "--epochs=20", "--learning_rate=1e30", "--clip_norm=0", "--warmup_steps=0",
+            f"--run_dir={tmp_path / 'nan'}")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch=64"], "batch is 64, but there are only 12"),
+        (["--size=100"], "size is 100"),
+        (["--augment=wild"], "augment is 'wild'"),
+        (["--anchor_sizes=ten"], "--anchor_sizes is 'ten'"),
+        (["--anchor_sizes=1,1.5/2,2.5/3,3.2"], "match no face"),
+        (["--anchor_sizes=80,90/100,200/300,400"], "anchor_sizes"),
+        (["--init=absent.keras"], "absent.keras: no such weights file"),
+        (["--data_weights=1,2"], "data weights"),
+        (["--data_weights=a"], "--data_weights is 'a'"),
+        (["--run_dir=/proc/nothing"], "/proc/nothing: cannot write"),
+        (["--resume", "--run_dir=absent"], "absent: no run to resume"),
+    ],
+)
+def test_settings_that_cannot_work_fail_before_the_first_step(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ValueError, OSError), match=message):
+        run(*SMALL, f"--data_dir={data}", "--epochs=1", *arguments)
+    assert not list(tmp_path.glob("runs/*/metrics.csv"))
+
+
+def test_a_run_directory_is_not_overwritten(unbroken: Path, data: Path) -> None:
+    with pytest.raises(ValueError, match="holds a run already; add --resume"):
+        run(*SMALL, f"--data_dir={data}", f"--run_dir={unbroken}")
+    with pytest.raises(ValueError, match="batch is 4 in this run, 8 was given"):
+        run("--resume", f"--run_dir={unbroken}", "--batch=8")
+
+
+def test_weights_of_another_network_do_not_load(unbroken: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the network wants"):
+        run(*SMALL, f"--data_dir={data}", f"--init={unbroken / 'best.keras'}", "--width=0.5", f"--run_dir={tmp_path}/x")
+
+
+def test_command_line_errors_are_one_line(root: Path) -> None:
+    for arguments, message in ((["--data_dir=/absent"], "/absent"), (["--learning_rte=1"], "learning_rte")):
+        done = subprocess.run(
+            [sys.executable, "-m", "rf_keras.train", *arguments], cwd=root, capture_output=True, text=True
+        )
+        assert done.returncode not in (0, None)
+        assert message in done.stderr and "Traceback" not in done.stderr
