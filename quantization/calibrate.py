@@ -54,11 +54,11 @@ def find_images(data_dirs: Sequence[str | Path], count: int) -> list[Path]:
     return [paths[index] for index in picked]
 
 
-def load_images(paths: Sequence[Path], height: int, width: int) -> np.ndarray:
+def load_images(paths: Sequence[Path], height: int, width: int, fewest: int = FEWEST_IMAGES) -> np.ndarray:
     """Letterboxed pictures, uint8 BGR [N, height, width, 3]; unreadable ones are left out with a warning.
 
     Raises:
-        CalibrationError: fewer than `FEWEST_IMAGES` can be read, or all look alike.
+        CalibrationError: fewer than `fewest` can be read or differ from each other.
     """
     images = []
     for path in paths:
@@ -66,13 +66,13 @@ def load_images(paths: Sequence[Path], height: int, width: int) -> np.ndarray:
             images.append(letterbox(read_image(path), height, width, ModelSpec().mean)[0])
         except ImageError as error:
             tf.get_logger().warning("left out of calibration: %s", error)
-    if len(images) < FEWEST_IMAGES:
-        raise CalibrationError(f"{paths[0].parent}: {len(images)} readable images, calibration needs {FEWEST_IMAGES}")
+    if len(images) < fewest:
+        raise CalibrationError(f"{paths[0].parent}: {len(images)} readable images, expected at least {fewest}")
     stack = np.stack(images)
-    if differing_images(stack) < FEWEST_IMAGES:
+    if differing_images(stack) < fewest:
         raise CalibrationError(
             f"{paths[0].parent}: only {differing_images(stack)} of {len(stack)} images differ from each other, "
-            f"calibration needs {FEWEST_IMAGES} different ones"
+            f"expected {fewest} different ones"
         )
     return stack
 

@@ -87,7 +87,8 @@ def measure_file(path: Path, truths: Sequence[Truth], weights: str, runs: int, s
         model, config, _ = load_model(weights)
         folded, _ = fold(model, config, *side)
         step = max(1, len(truths) // sqnr_images)
-        layers = layer_errors(content, folded, load_images([t.image for t in truths[::step][:sqnr_images]], *side))
+        paths = [truth.image for truth in truths[::step][:sqnr_images]]
+        layers = layer_errors(content, folded, load_images(paths, *side, fewest=1))
         facts["sqnr_db"] = {row.layer: round(row.sqnr, 2) for row in layers}
     return Column(path.stem, facts, result, layers)
 

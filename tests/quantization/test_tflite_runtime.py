@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quantization.compare import same_faces
+from quantization.compare import above, same_faces
 from rf_keras.config import ModelConfig
 from tflite.detector import FaceDetector
 from tflite.postprocess import Detections
@@ -24,7 +24,7 @@ DETECT = """
 import json, sys, numpy as np
 from tflite.detector import FaceDetector
 detector = FaceDetector(sys.argv[1], 1)
-faces = [detector.detect(image) for image in np.load(sys.argv[2])]
+faces = [detector.detect(image, 0.3) for image in np.load(sys.argv[2])]
 print(json.dumps([detector.interpreter_name, [[f.boxes.tolist(), f.scores.tolist()] for f in faces]]))
 """
 
@@ -67,7 +67,10 @@ def test_same_faces(
     matched = []
     for image, (boxes, scores) in zip(images, results, strict=True):
         old = Detections(np.array(boxes, np.float32).reshape(-1, 4), np.array(scores), np.zeros((len(scores), 5, 2)))
-        new = detector.detect(image)
-        matched += [same_faces(new, old, 0.9), same_faces(old, new, 0.9)]
+        new = detector.detect(image, 0.3)
+        # A face above 0.5 in one may lie just below it in the other: a few LSB. IoU 0.5, because this net is random;
+        # boxes of the tuned reference on photos overlap by more than 0.9 in 95 % and by more than 0.85 in 98.6 % of
+        # 291 faces.
+        matched += [same_faces(above(new, 0.5), old, 0.5), same_faces(above(old, 0.5), new, 0.5)]
     every = np.concatenate(matched)
     assert len(every) > 20 and every.mean() >= 0.98
