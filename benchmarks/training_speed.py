@@ -1,0 +1,203 @@
+"""Speed of training: the step, the pipeline, both together, and what matching, mining and the loss take.
+
+    python benchmarks/training_speed.py [--config mobilenet0.25] [--sizes 640,320] [--data_dir D] [--json F]
+
+The parts take turns, so that a busy machine hits all alike; times, shares and ratios are medians over the turns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+from tqdm import tqdm
+
+from rf_keras.augment import PRESETS as AUGMENTATIONS
+from rf_keras.config import PRESETS, TrainConfig
+from rf_keras.losses import multibox_sums, normalize
+from rf_keras.matching import match
+from rf_keras.model import build_model, flatten_outputs
+from rf_keras.optimization import make_optimizer
+from rf_keras.pipeline import DataConfig, make_batches, measure, read_folders, sample_stream
+from rf_keras.step import Batch, make_train_step
+from rf_keras.synthetic import synthetic_dir
+from rf_keras.wider import Sample
+from tflite.files import write_text
+from tflite.spec import ModelSpec
+
+FEW, MANY = 1, 500  # faces per image
+SPARE_BATCHES = 6  # warm-up, and what tf.data fetches ahead
+
+
+def crowd(batch: Batch, faces: int, size: int) -> Batch:
+    """The batch's images with `faces` faces each (10 to 60 pixels, anywhere, with landmarks) instead of their own."""
+    random = np.random.default_rng(0)
+    images = len(batch["image"])
+    low = random.uniform(0, size - 60, (images, faces, 2))
+    boxes = np.concatenate((low, low + random.uniform(10, 60, (images, faces, 1))), axis=-1).astype(np.float32)
+    points = np.repeat(boxes[:, :, None, :2], 5, axis=2) + 5
+    count = np.full(images, faces, np.int32)
+    changed = {"boxes": boxes, "landmarks": points, "count": count}
+    return {**batch, **{key: tf.constant(value) for key, value in changed.items()}}
+
+
+def make_loss_part(config: TrainConfig, like: Sequence[tf.Tensor]) -> Callable[[Batch, list[tf.Tensor]], Any]:
+    """Matching, mining and the loss with its gradient to the network's outputs (shaped as `like`), compiled."""
+    anchors = tf.constant(config.model.anchors(config.size, config.size))
+    faces = {
+        "boxes": tf.TensorSpec([None, None, 4], tf.float32),
+        "landmarks": tf.TensorSpec([None, None, 5, 2], tf.float32),
+        "count": tf.TensorSpec([None], tf.int32),
+    }
+
+    @tf.function(input_signature=[faces, [tf.TensorSpec(output.shape, tf.float32) for output in like]])
+    def loss_part(batch: Batch, outputs: list[tf.Tensor]) -> list[tf.Tensor]:
+        matched = match(batch["boxes"], batch["count"], config.model, config.size, config.size)
+        with tf.GradientTape() as tape:
+            tape.watch(outputs)
+            predictions = flatten_outputs(outputs, config.model)
+            sums = multibox_sums(
+                predictions, matched, batch["boxes"], batch["landmarks"], anchors, config.model.variances
+            )
+            total = normalize(sums, sums.positives, sums.positives_with_landmarks).total
+        return tape.gradient(total, outputs)
+
+    return loss_part
+
+
+def take_turns(calls: dict[str, Callable[[], Any]], rounds: int, title: str) -> dict[str, np.ndarray]:
+    """Seconds [rounds] of each call, after one for warm-up (which also compiles it)."""
+    times = {name: np.empty(rounds) for name in calls}
+    for turn in tqdm(range(-1, rounds), unit="round", desc=title, leave=False, disable=None):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn >= 0:
+                times[name][turn] = time.perf_counter() - start
+    return times
+
+
+def measure_size(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int], rounds: int) -> dict[str, Any]:
+    """All figures at `config.size`, JSON-ready."""
+    data = DataConfig(size=config.size, batch=config.batch, augment=AUGMENTATIONS[config.augment], seed=config.seed)
+    stream = sample_stream(sizes, None, config.seed, config.batch * (rounds + SPARE_BATCHES))
+    pipeline = measure(samples, stream, data, rounds)
+
+    model = build_model(config.model)
+    optimizer = make_optimizer(config)
+    optimizer.build(model.trainable_variables)
+    optimizer.learning_rate = 0.0  # timing must not run the weights out of range
+    counter = tf.Variable(0, dtype=tf.int64)
+    train_step = make_train_step(model, optimizer, [], counter, config, tf.distribute.get_strategy())
+
+    batches = iter(make_batches(samples, data, stream))
+    own = next(batches)
+    few, many = crowd(own, FEW, config.size), crowd(own, MANY, config.size)
+    outputs = model(tf.cast(own["image"], tf.float32) - tf.constant(ModelSpec.mean), training=False)
+    loss_part = make_loss_part(config, outputs)
+
+    def loss(batch: Batch) -> None:
+        faces = {key: batch[key] for key in ("boxes", "landmarks", "count")}
+        loss_part(faces, outputs)[0].numpy()  # numpy(): waits for the result
+
+    calls: dict[str, Callable[[], Any]] = {
+        "step": lambda: float(train_step(own)["loss"]),  # float(): waits for the result
+        "loss": lambda: loss(own),
+        "step_few": lambda: float(train_step(few)["loss"]),
+        "step_many": lambda: float(train_step(many)["loss"]),
+        "loss_few": lambda: loss(few),
+        "loss_many": lambda: loss(many),
+    }
+    times = take_turns(calls, rounds, f"step at {config.size}")
+    # Apart from the others: the pipeline works ahead, in their time.
+    training = {"training": lambda: float(train_step(next(batches))["loss"])}
+    whole = take_turns(training, rounds, f"training at {config.size}")["training"]
+
+    def speed(seconds: np.ndarray) -> float:
+        return round(config.batch / float(np.median(seconds)), 2)
+
+    def ratio(part: str, to: str) -> float:
+        return round(float(np.median(times[part] / times[to])), 4)
+
+    return {
+        "size": config.size,
+        "batch": config.batch,
+        "augment": config.augment,
+        "faces_per_image": round(float(tf.reduce_mean(tf.cast(own["count"], tf.float32))), 1),
+        "step_images_per_second": speed(times["step"]),
+        "pipeline_images_per_second": round(pipeline["images_per_second"], 2),
+        "pipeline_cpu_ms_per_image": round(pipeline["cpu_ms_per_image"], 3),
+        "training_images_per_second": round(config.batch / float(np.mean(whole)), 2),
+        "loss_ms_per_batch": round(1000 * float(np.median(times["loss"])), 2),
+        "loss_share_of_step": ratio("loss", "step"),
+        f"step_{MANY}_faces_to_{FEW}": ratio("step_many", "step_few"),
+        f"loss_{MANY}_faces_to_{FEW}": ratio("loss_many", "loss_few"),
+    }
+
+
+def run(args: flags.FlagValues) -> dict[str, Any]:
+    """The command; returns what the JSON holds."""
+    sides = [int(side) for side in args.sizes if side.isascii() and side.isdigit()]
+    if len(sides) != len(args.sizes) or not sides:
+        raise ValueError(f"--sizes is {','.join(args.sizes)!r}, expected numbers such as 640,320")
+    preset = dataclasses.replace(PRESETS[args.config], batch=args.batch)
+    configs = [dataclasses.replace(preset, size=side) for side in sides]
+    samples, counts = read_folders(args.data_dir or [synthetic_dir("train")])
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    report: dict[str, Any] = {"config": args.config, "cores": cores, "images": len(samples), "rounds": args.rounds}
+    report["sizes"] = []
+    for config in configs:
+        row = measure_size(config, samples, counts, args.rounds)
+        report["sizes"].append(row)
+        print(
+            f"{args.config} at {row['size']}, batch {row['batch']}, {cores} cores: "
+            f"step {row['step_images_per_second']:.1f} images/s, "
+            f"{row['augment']} pipeline alone {row['pipeline_images_per_second']:.0f} "
+            f"({row['pipeline_cpu_ms_per_image']:.1f} ms of CPU per image), "
+            f"together {row['training_images_per_second']:.1f}\n"
+            f"    matching, mining and loss: {row['loss_ms_per_batch']:.1f} ms per batch of "
+            f"{row['faces_per_image']:.1f} faces per image, {100 * row['loss_share_of_step']:.1f} % of the step; "
+            f"{MANY} faces to {FEW}: step × {row[f'step_{MANY}_faces_to_{FEW}']:.2f}, "
+            f"this part × {row[f'loss_{MANY}_faces_to_{FEW}']:.2f}"
+        )
+    if args.json:
+        write_text(Path(args.json), json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def main(argv: Sequence[str]) -> None:
+    if argv[1:]:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    try:
+        run(flags.FLAGS)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def define_flags() -> None:
+    """Only when run as a command."""
+    flags.DEFINE_enum(
+        "config", "mobilenet0.25", sorted(PRESETS), "preset whose network, augmentation and optimizer run"
+    )
+    flags.DEFINE_list("sizes", ["640", "320"], "sides of the training images in pixels, multiples of 32")
+    flags.DEFINE_integer("batch", 8, "images per step", 1)
+    flags.DEFINE_multi_string("data_dir", None, "folder with images/ and labels; repeatable (default: synthetic faces)")
+    flags.DEFINE_integer("rounds", 10, "steps timed of each kind", 1)
+    flags.DEFINE_string("json", None, "file to write the figures to")
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)

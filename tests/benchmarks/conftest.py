@@ -1,0 +1,3 @@
+from tests.tflite.conftest import model_dir
+
+__all__ = ["model_dir"]
