@@ -27,10 +27,18 @@ demo: $(STAMP)
 	$(BIN)/python -m tflite.detect $(DEMO)/grace_hopper.jpg --model $(DEMO)/reference_int8.tflite --output $(DEMO)/grace_hopper_faces.jpg
 	@echo "look at $(DEMO)/grace_hopper_faces.jpg and $(DEMO)/run/curves.png"
 
+# Repeat the export of the shipped models from the committed weights: the same bytes on the same versions.
+MODELS := tflite/models
+QAT_WEIGHTS := rf_keras/weights/retinaface_mobilenet0.25_qat.keras
+model: $(STAMP)
+	for size in 640 320; do $(BIN)/python quantization/convert.py --int8 --weights $(QAT_WEIGHTS) --size $$size \
+		--output $(MODELS)/retinaface_mnet025_$${size}_int8.tflite || exit 1; done
+	cd $(MODELS) && sha256sum --check SHA256SUMS
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy rf_keras quantization tflite
+	$(BIN)/mypy rf_keras quantization tflite benchmarks
 
 test: lint
 	$(BIN)/python -m pytest tests --ignore tests/android

@@ -27,7 +27,7 @@ setup(
     license="MIT",
     python_requires=">=3.10,<3.14",
     packages=["tflite", "rf_keras", "quantization"],
-    package_data={"tflite": ["models/*.tflite", "py.typed"]},
+    package_data={"tflite": ["models/*.tflite", "py.typed"], "rf_keras": ["weights/*.keras"]},
     install_requires=[
         "numpy>=1.23,<3",
         "opencv-python-headless>=4.8",

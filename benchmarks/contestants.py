@@ -16,8 +16,10 @@ import numpy as np
 
 from benchmarks import peers
 from benchmarks.peers import Peer, PeerMissing
-from rf_keras.import_weights import _wheel as package_wheel  # the package itself: it is run here, not only read
-from rf_keras.import_weights import package_onnx
+from rf_keras.import_weights import (
+    package_onnx,
+    package_wheel,  # the package itself: it is run here, not only read
+)
 from rf_keras.source_weights import ImportWeightsError
 from tflite.spec import ModelSpec
 

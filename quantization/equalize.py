@@ -3,7 +3,7 @@
 ReLU and LeakyReLU commute with positive factors, so dividing a conv's output channel by s and multiplying what the
 next layers read from it by s leaves the function unchanged (Nagel et al. 2019, "Data-Free Quantization", section 4.1;
 the exponent is SmoothQuant's, Xiao et al. 2022). Weights have a scale per channel and lose little; activations have
-one per tensor.
+one per tensor. Off by default: on the reference weights it cost AP (BUILD_NOTES).
 """
 
 from __future__ import annotations

