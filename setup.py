@@ -32,7 +32,7 @@ setup(
         "numpy>=1.23,<3",
         "opencv-python-headless>=4.8",
         "pillow>=10",
-        "absl-py>=2",
+        "absl-py>=1.4",
         "tqdm>=4.66",
         "ai-edge-litert>=1.4,<3",
     ],
