@@ -1,9 +1,8 @@
 """Activation ranges from images: what each int8 tensor of the network must hold.
 
 Observers per tensor: `minmax` (over all images), `percentile` (mean over images of each one's 0.01 and 99.99
-percentiles; the lower one is `LEAKY_TAIL` times as far in before a LeakyReLU), `mse` (least squared error, after the
-activation, by search over a histogram). The nine outputs are treated by use: only scores and box codes of anchors that
-can become a face deserve steps.
+percentiles), `mse` (least squared error, after the activation, by search over a histogram). The nine outputs are
+treated by use: only scores and box codes of anchors that can become a face deserve steps.
 """
 
 from __future__ import annotations
@@ -32,8 +31,6 @@ BINS = 2048
 SCORE_FLOOR = -6.0
 CANDIDATE_LOGIT = -3.9  # logit(0.02): anchors whose box and landmark codes count
 FEWEST_CANDIDATES = 200  # with fewer, box and landmark ranges come from all anchors
-# Before a LeakyReLU an error below zero counts for a tenth: there the lower tail may be this many times as long.
-LEAKY_TAIL = 40
 
 
 class CalibrationError(ValueError):
@@ -142,13 +139,11 @@ def calibrate(
     """
     probe = Probe(model)
     tails = (0.0, 100.0) if method == "minmax" else (100 - percentile, percentile)
-    leaky = leaky_inputs(model)
     extremes: dict[str, list[np.ndarray]] = {name: [] for name in probe.layers}
     heads = Candidates(config)
     for outputs in probe(images, "calibrate"):
         for name, value in outputs.items():
-            lower = LEAKY_TAIL * tails[0] if name in leaky else tails[0]
-            extremes[name].append(np.array([value.min(), *np.percentile(value, (lower, tails[1])), value.max()]))
+            extremes[name].append(np.array([value.min(), *np.percentile(value, tails), value.max()]))
         heads.add(outputs)
     widest = {name: (min(v[0] for v in seen), max(v[3] for v in seen)) for name, seen in extremes.items()}
     if method == "minmax":
@@ -158,7 +153,7 @@ def calibrate(
             name: (np.mean([v[1] for v in seen]), np.mean([v[2] for v in seen])) for name, seen in extremes.items()
         }
     else:
-        found = _least_error(probe, images, widest, leaky)
+        found = _least_error(probe, images, widest, leaky_inputs(model))
     if by_use and method != "minmax":
         found |= heads.ranges(found)
     ranges: Ranges = {INPUT: input_range(ModelSpec().mean)}
