@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 from tqdm import tqdm
 
 from rf_keras.augment import PRESETS as AUGMENTATIONS
@@ -233,6 +233,7 @@ def command(args: flags.FlagValues) -> None:
 def main(argv: Sequence[str]) -> None:
     if argv[1:]:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint otherwise
     try:
         command(flags.FLAGS)
     except Interrupted as stop:
