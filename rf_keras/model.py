@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras as keras
 
-from rf_keras.backbones import BACKBONES, LEAKY_SLOPE, Tensor, activate, conv_bn
+from rf_keras.backbones import BACKBONES, Tensor, conv_bn
 from rf_keras.config import ModelConfig
 
 layers = keras.layers
@@ -117,16 +117,3 @@ def flatten_outputs(outputs: Sequence[tf.Tensor], config: ModelConfig) -> tuple[
     if config.class_logits == 1:
         logits = tf.concat([tf.zeros_like(logits), logits], axis=-1)
     return logits, flat(outputs[levels : 2 * levels], BOX_CODE), flat(outputs[2 * levels :], LANDMARK_CODE)
-
-
-__all__ = [
-    "BOX_CODE",
-    "HEADS",
-    "LANDMARK_CODE",
-    "LEAKY_SLOPE",
-    "activate",
-    "build_model",
-    "face_logit",
-    "flatten_outputs",
-    "output_names",
-]

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import numpy as np
 import tf_keras as keras
 
+from rf_keras.backbones import LEAKY_SLOPE
 from rf_keras.config import ModelConfig
-from rf_keras.model import HEADS, LEAKY_SLOPE, build_model, output_names
+from rf_keras.model import HEADS, build_model, output_names
 from rf_keras.source_weights import (
     BatchNorm,
     Conv,
