@@ -24,6 +24,7 @@ from absl import app, flags
 from tqdm import tqdm
 
 from tests.tflite.seed_nms import seed_nms  # the tests' oracle: one copy of it
+from tflite.command import flags_only, user_errors
 from tflite.files import write_text
 from tflite.nms import nms
 
@@ -94,12 +95,9 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> None:
-    if argv[1:]:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    try:
+    flags_only(argv)
+    with user_errors():
         run(flags.FLAGS)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 def define_flags() -> None:

@@ -39,8 +39,8 @@ from benchmarks.report import BEGIN, END, check_markers, markdown, plot, put_bet
 from rf_keras.evaluate import AP_SCORE_THRESHOLD, evaluate
 from rf_keras.ground_truth import Truth, read_truth
 from rf_keras.synthetic import synthetic_dir
+from tflite.command import user_errors
 from tflite.files import expand_inputs, write_text
-from tflite.interpreter import ModelError
 from tflite.postprocess import Detections
 from tflite.preprocess import read_image
 from tflite.spec import read_spec
@@ -206,10 +206,8 @@ def main(argv: Sequence[str]) -> None:
     more = list(argv[1:])
     if wrong := [name for name in more if not name.endswith(".tflite")]:
         raise app.UsageError(f"unexpected argument {wrong[0]!r}, expected .tflite files")
-    try:
+    with user_errors(RuntimeError):
         run(flags.FLAGS, [*flags.FLAGS.models, *more])
-    except (ValueError, OSError, ModelError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
 
 
 def define_flags() -> None:

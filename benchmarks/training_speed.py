@@ -34,6 +34,7 @@ from rf_keras.pipeline import DataConfig, make_batches, measure, read_folders, s
 from rf_keras.step import Batch, make_train_step
 from rf_keras.synthetic import synthetic_dir
 from rf_keras.wider import Sample
+from tflite.command import flags_only, user_errors
 from tflite.files import write_text
 from tflite.spec import ModelSpec
 
@@ -178,12 +179,9 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> None:
-    if argv[1:]:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    try:
+    flags_only(argv)
+    with user_errors():
         run(flags.FLAGS)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 def define_flags() -> None:

@@ -31,9 +31,9 @@ from rf_keras.evaluate import Evaluation, evaluate, open_detector
 from rf_keras.ground_truth import Truth, read_truth
 from rf_keras.model_file import load_model
 from tflite.benchmark import measure_stages
+from tflite.command import user_errors
 from tflite.detector import FaceDetector
 from tflite.files import write_text
-from tflite.interpreter import ModelError
 from tflite.postprocess import Detections
 from tflite.preprocess import read_image
 from tflite.spec import ModelSpec, read_spec
@@ -195,10 +195,8 @@ def main(argv: Sequence[str]) -> None:
     more = list(argv[1:])
     if wrong := [name for name in more if not name.endswith(".tflite")]:
         raise app.UsageError(f"unexpected argument {wrong[0]!r}, expected .tflite files")
-    try:
+    with user_errors():
         run(flags.FLAGS, more)
-    except (ValueError, OSError, ModelError) as error:  # every error meant for the user is a ValueError with one line
-        sys.exit(f"error: {error}")
 
 
 def define_flags() -> None:

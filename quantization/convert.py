@@ -29,6 +29,7 @@ from quantization.simulate import Ranges, simulate
 from quantization.source import Source, find_source, parse_side
 from quantization.verify import compare_with_float, graph_problems, lsb_difference, saturation_problems
 from rf_keras.model_file import load_model
+from tflite.command import flags_only, user_errors
 from tflite.files import replacing, write_text
 from tflite.spec import ModelSpec, attach_spec
 
@@ -140,12 +141,9 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    try:
+    flags_only(argv)
+    with user_errors():
         run(flags.FLAGS)
-    except (ValueError, OSError) as error:  # every error meant for the user is a ValueError with one line
-        sys.exit(f"error: {error}")
 
 
 def define_flags() -> None:

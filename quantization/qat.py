@@ -37,6 +37,7 @@ from rf_keras.model_file import load_model, save_model
 from rf_keras.pipeline import read_folders
 from rf_keras.run_dir import BEST, CURVES, LAST
 from rf_keras.wider import LabelError, Sample
+from tflite.command import flags_only, user_errors
 from tflite.files import expand_inputs
 
 SWAPPED = "swapped.keras"  # after the float tuning of --activation_swap
@@ -171,12 +172,9 @@ def given_settings(args: flags.FlagValues) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    try:
+    flags_only(argv)
+    with user_errors():
         run(flags.FLAGS)
-    except (ValueError, OSError) as error:  # every error meant for the user is a ValueError with one line
-        sys.exit(f"error: {error}")
 
 
 def define_flags() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from rf_keras.keras_detector import InputSize, KerasDetector, parse_size
 from rf_keras.model_file import load_model
 from rf_keras.wider import Sample
 from rf_keras.wider_ap import SUBSETS, Curve, Matches, average_precision, first_on_face, match_detections
+from tflite.command import flags_only, user_errors
 from tflite.detector import FaceDetector
 from tflite.files import write_text
 from tflite.postprocess import Detections
@@ -229,12 +229,9 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    try:
+    flags_only(argv)
+    with user_errors():
         run(flags.FLAGS)
-    except (ValueError, OSError) as error:  # every error meant for the user is a ValueError with one line
-        sys.exit(f"error: {error}")
 
 
 def define_flags() -> None:

@@ -34,6 +34,7 @@ from rf_keras.source_weights import ImportWeightsError, Source, estimate_statist
 from rf_keras.synthetic import synthetic_dir
 from rf_keras.train_flags import parse_anchor_sizes
 from rf_keras.wider import LABEL_FILE, read_labels
+from tflite.command import flags_only, user_errors
 from tflite.preprocess import IMAGE_SUFFIXES, ImageError, letterbox, read_image
 from tflite.spec import ModelSpec
 
@@ -191,12 +192,9 @@ def run(args: flags.FlagValues) -> ModelConfig:
 
 
 def main(argv: Sequence[str]) -> None:
-    if argv[1:]:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    try:
+    flags_only(argv)
+    with user_errors():
         run(flags.FLAGS)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 def define_flags() -> None:

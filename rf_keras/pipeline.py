@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from rf_keras.config import REFERENCE_ANCHORS, SMALL_ANCHORS, ModelConfig
 from rf_keras.matching import match
 from rf_keras.synthetic import synthetic_dir
 from rf_keras.wider import UNKNOWN, Sample, read_labels
+from tflite.command import flags_only, user_errors
 from tflite.draw import BOX_COLOR, LANDMARK_COLORS
 from tflite.files import write_image, write_text
 from tflite.spec import ModelSpec
@@ -357,12 +357,9 @@ def _run(args: flags.FlagValues) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    if argv[1:]:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    try:
+    flags_only(argv)
+    with user_errors():
         _run(flags.FLAGS)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 def define_flags() -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 from rf_keras.synthetic_face import draw_face, draw_lookalike
 from rf_keras.wider import LABEL_FILE, format_label
+from tflite.command import flags_only, user_errors
 
 VERSION = 2  # in the cache folder's name: raise it when the pictures change
 SPLITS = {"train": (800, 1), "val": (100, 2)}  # images, seed
@@ -274,13 +274,10 @@ def _camera(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def main(argv: Sequence[str]) -> None:
-    if argv[1:]:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    flags_only(argv)
     args = flags.FLAGS
-    try:
+    with user_errors():
         folder = make_dataset(args.output, args.count, args.seed, args.size)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
     print(f"{args.count} images and their {LABEL_FILE} are in {folder}")
 
 

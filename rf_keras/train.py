@@ -35,6 +35,7 @@ from rf_keras.step import make_train_step
 from rf_keras.synthetic import synthetic_dir
 from rf_keras.train_flags import config_from_flags, define_flags, given_network, given_settings
 from rf_keras.wider import Sample
+from tflite.command import flags_only, user_errors
 from tflite.draw import draw_detections
 from tflite.files import write_text
 from tflite.preprocess import read_image
@@ -231,16 +232,14 @@ def command(args: flags.FlagValues) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    if argv[1:]:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    flags_only(argv)
     logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint otherwise
     try:
-        command(flags.FLAGS)
+        with user_errors():
+            command(flags.FLAGS)
     except Interrupted as stop:
         print(f"{stop}; go on with: python -m rf_keras.train --resume", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
+from tflite.command import flags_only, user_errors
 from tflite.detector import FaceDetector
 from tflite.files import write_text
 from tflite.interpreter import ModelError
-from tflite.preprocess import ImageError, read_image
-from tflite.spec import SpecError
+from tflite.preprocess import read_image
 
 STAGES = ("letterbox", "table", "invoke", "decode", "nms", "end_to_end")
 WARM_UP_RUNS = 5
@@ -144,24 +144,16 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
+    flags_only(argv)
     options = flags.FLAGS
-    try:
-        if len(argv) > 1:
-            raise ImageError(f"unexpected argument {argv[1]!r}; expected flags only (--image I)")
+    with user_errors():
         if not options.threads or not all(t.isdecimal() and 0 < int(t) <= 256 for t in options.threads):
-            raise ImageError(f"--threads is {','.join(options.threads)!r}, expected whole numbers such as 1,2,4")
+            raise ValueError(f"--threads is {','.join(options.threads)!r}, expected whole numbers such as 1,2,4")
         report = run(options.model, options.image, [int(t) for t in options.threads], options.runs)
         print(table(report))
         if options.json:
             write_text(Path(options.json), json.dumps(report, indent=1) + "\n")
-    except (ImageError, SpecError, ModelError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
-    return 0
 
 
 if __name__ == "__main__":

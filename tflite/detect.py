@@ -25,13 +25,13 @@ import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
+from tflite.command import user_errors
 from tflite.detector import FaceDetector
 from tflite.files import expand_inputs
 from tflite.interpreter import ModelError
 from tflite.postprocess import Detections
 from tflite.preprocess import ImageError, read_image
 from tflite.results import Results, Stopped, UsageError
-from tflite.spec import SpecError
 from tflite.tiling import detect_tiled
 from tflite.video import Video
 
@@ -176,13 +176,8 @@ def run(arguments: list[str], options: flags.FlagValues) -> int:
 
 
 def main(argv: list[str]) -> int:
-    try:
+    with user_errors():
         return run(argv[1:], flags.FLAGS)
-    except (UsageError, ImageError, SpecError, ModelError) as error:
-        print(error, file=sys.stderr)
-    except OSError as error:
-        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":
