@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,23 @@ def default_run_dir(name: str) -> Path:
 
 def newest_run(folder: Path = Path("runs")) -> Path | None:
     """The run below `folder` whose configuration is the newest, None when there is none."""
-    configs = sorted(folder.glob(f"*/{CONFIG}"), key=lambda path: path.stat().st_mtime)
-    return configs[-1].parent if configs else None
+    return next(_newest_first(folder), None)
+
+
+def newest_training_run(folder: Path = Path("runs")) -> Path | None:
+    """Likewise, among the runs that `rf_keras.train` can resume: runs of quantization/qat.py have other settings."""
+    for run_dir in _newest_first(folder):
+        try:
+            read_run_config(run_dir)
+        except RunError:
+            continue
+        return run_dir
+    return None
+
+
+def _newest_first(folder: Path) -> Iterator[Path]:
+    configs = sorted(folder.glob(f"*/{CONFIG}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return (config.parent for config in configs)
 
 
 def create_run(run_dir: Path, config: TrainConfig) -> None:

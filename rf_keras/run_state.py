@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import json
+import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -15,12 +21,25 @@ from rf_keras.model_file import load_model, save_model
 from rf_keras.optimization import make_optimizer
 from rf_keras.run_dir import LAST
 
+CHECKPOINTS = "checkpoints"
+LOGS_BYTES = 10_000_000  # TensorBoard events with pictures, curves, metrics
+
 
 class Run:
-    """A training run: network, optimiser, average and counters, with the checkpoints that hold them."""
+    """A training run: network, optimiser, average and counters, with the checkpoints that hold them.
+
+    Args:
+        config: of the run.
+        run_dir: its folder, where a restart finds the checkpoints. Only the chief worker writes there. The others must
+            write too, since saving gathers variables from all of them; theirs goes to a scratch folder, which is
+            `self.run_dir` for them.
+        strategy: the replicas.
+    """
 
     def __init__(self, config: TrainConfig, run_dir: Path, strategy: tf.distribute.Strategy) -> None:
-        self.config, self.run_dir, self.strategy = config, run_dir, strategy
+        self.config, self.strategy = config, strategy
+        self.restart_dir = run_dir / CHECKPOINTS
+        self.run_dir = run_dir if is_chief(strategy) else scratch_dir()
         keras.utils.set_random_seed(config.seed)
         if config.mixed_precision:
             keras.mixed_precision.set_global_policy("mixed_float16")
@@ -47,12 +66,25 @@ class Run:
         checkpoint = tf.train.Checkpoint(
             model=self.model, optimizer=self.optimizer, average=self.average, step=self.step, best=self.best
         )
-        self.checkpoints = tf.train.CheckpointManager(checkpoint, str(run_dir / "checkpoints"), max_to_keep=2)
+        self.checkpoints = tf.train.CheckpointManager(checkpoint, str(self.run_dir / CHECKPOINTS), max_to_keep=2)
+
+    def check_space(self) -> None:
+        """Refuse a disk that the run would fill.
+
+        Raises:
+            ValueError: less space than the checkpoints and weights files of the run take.
+        """
+        floats = sum(int(np.prod(v.shape)) for v in (*self.model.weights, *self.average, *self.optimizer.variables))
+        # Two checkpoints are kept while the next is written; best and last weights, and a temporary one.
+        needed = 4 * (3 * floats + 3 * self.model.count_params()) + LOGS_BYTES
+        free = shutil.disk_usage(self.run_dir).free
+        if free < needed:
+            raise ValueError(f"{self.run_dir}: {free / 1e6:.0f} MB free, the run needs {needed / 1e6:.0f} MB")
 
     def restore(self) -> None:
         """Continue from the newest checkpoint, or from the start when the run died before its first."""
-        if self.checkpoints.latest_checkpoint:
-            self.checkpoints.checkpoint.restore(self.checkpoints.latest_checkpoint).assert_consumed()
+        if latest := tf.train.latest_checkpoint(str(self.restart_dir)):
+            self.checkpoints.checkpoint.restore(latest).assert_consumed()
 
     def save(self) -> None:
         """Checkpoint and last weights."""
@@ -100,9 +132,44 @@ def synchronize_bn(model: keras.Model) -> None:
 
 
 def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
-    """The tf.distribute strategy of `config.distribute`."""
+    """The tf.distribute strategy of `config.distribute`; to be called before TensorFlow does anything else.
+
+    Raises:
+        ValueError: multiworker with a TF_CONFIG that does not name a cluster and this worker's task.
+    """
     if config.distribute == "mirrored":
         return tf.distribute.MirroredStrategy()
     if config.distribute == "multiworker":
+        check_cluster(os.environ.get("TF_CONFIG", ""))
         return tf.distribute.MultiWorkerMirroredStrategy()
     return tf.distribute.get_strategy()
+
+
+def check_cluster(text: str) -> None:
+    """Refuse a TF_CONFIG that TensorFlow would take for one lonely worker, or wait for without end.
+
+    Raises:
+        ValueError: it is not JSON like {"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index":
+            0}}.
+    """
+    example = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
+    try:
+        found = json.loads(text)
+        found["cluster"][found["task"]["type"]][found["task"]["index"]]
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"TF_CONFIG is {text!r}, expected {example}") from error
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the worker that writes the run: the chief, or worker 0 where there is none."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or resolver.task_type in (None, "chief"):
+        return True
+    return resolver.task_id == 0 and "chief" not in resolver.cluster_spec().jobs
+
+
+def scratch_dir() -> Path:
+    """A folder that is gone when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="rf_keras_worker"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -29,8 +29,17 @@ from rf_keras.model_file import read_config, save_model
 from rf_keras.optimization import learning_rate
 from rf_keras.pipeline import DataConfig, distribute_batches, read_folders, sample_stream, unreadable_images
 from rf_keras.plan import print_plan
-from rf_keras.run_dir import BEST, CONFIG, CURVES, MetricsLog, create_run, default_run_dir, newest_run, read_run_config
-from rf_keras.run_state import Run, make_strategy
+from rf_keras.run_dir import (
+    BEST,
+    CONFIG,
+    CURVES,
+    MetricsLog,
+    create_run,
+    default_run_dir,
+    newest_training_run,
+    read_run_config,
+)
+from rf_keras.run_state import Run, is_chief, make_strategy
 from rf_keras.step import make_train_step
 from rf_keras.synthetic import synthetic_dir
 from rf_keras.train_flags import config_from_flags, define_flags, given_network, given_settings
@@ -40,6 +49,9 @@ from tflite.draw import draw_detections
 from tflite.files import write_text
 from tflite.preprocess import read_image
 from tflite.spec import ModelSpec
+
+# What the collective operations of the remaining workers end with.
+WORKER_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
 
 
 class Interrupted(Exception):
@@ -164,8 +176,17 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], held: Seque
             if end_of_epoch or (step + 1) % config.checkpoint_steps == 0:
                 run.save()
     except KeyboardInterrupt as stop:
+        done = f"stopped at step {int(run.step)} of {total}"
+        if config.distribute == "multiworker":  # saving gathers variables from all workers, who know of no stop
+            raise Interrupted(f"{done}, what was done since the last checkpoint is lost") from stop
         run.save()
-        raise Interrupted(f"stopped at step {int(run.step)} of {total} and saved") from stop
+        raise Interrupted(f"{done} and saved") from stop
+    except WORKER_LOST as error:
+        if config.distribute != "multiworker":
+            raise
+        raise ValueError(
+            f"another worker is gone at step {int(run.step)} of {total}; start all workers again with --resume"
+        ) from error
     except tf.errors.InvalidArgumentError as error:
         if bad := unreadable_images(samples):
             raise ValueError(f"{bad[0]}: not a readable image ({len(bad)} such files), expected JPEG or PNG") from error
@@ -186,9 +207,9 @@ def prepare(args: flags.FlagValues) -> tuple[TrainConfig, Path]:
         ValueError: settings that contradict each other or the run to resume.
     """
     if args.resume:
-        run_dir = Path(args.run_dir) if args.run_dir else newest_run()
+        run_dir = Path(args.run_dir) if args.run_dir else newest_training_run()
         if run_dir is None:
-            raise ValueError("no run below runs/ to resume; give --run_dir")
+            raise ValueError("no training run below runs/ to resume; give --run_dir")
         config = read_run_config(run_dir)
         for name, value in (given_settings(args)).items():
             if value != getattr(config, name):
@@ -199,13 +220,17 @@ def prepare(args: flags.FlagValues) -> tuple[TrainConfig, Path]:
                     f"{run_dir}: {name} is {getattr(config.model, name)!r} in this run, {value!r} was given"
                 )
         return config, run_dir
-    network = read_config(args.init)[0] if args.init else None
-    return config_from_flags(args, network), Path(args.run_dir) if args.run_dir else default_run_dir(args.config)
+    repeated = read_run_config(Path(args.repeat)) if args.repeat else None
+    config = config_from_flags(args, read_config(args.init)[0] if args.init else None, repeated)
+    if config.distribute == "multiworker" and not args.run_dir:
+        raise ValueError("--distribute=multiworker needs --run_dir, a folder that all workers can read")
+    return config, Path(args.run_dir) if args.run_dir else default_run_dir(args.config)
 
 
 def command(args: flags.FlagValues) -> None:
     """What `python -m rf_keras.train` does."""
     config, run_dir = prepare(args)
+    strategy = tf.distribute.get_strategy() if args.dry_run else make_strategy(config)
     if config.augment not in AUGMENTATIONS:
         raise ValueError(f"augment is {config.augment!r}, expected one of {', '.join(AUGMENTATIONS)}")
     samples, sizes, held = split_samples(config, args.max_missing)
@@ -214,13 +239,15 @@ def command(args: flags.FlagValues) -> None:
     print_plan(config, run_dir, samples, sizes, held, detailed=args.dry_run)
     if args.dry_run:
         return
-    if not args.resume:
+    new = not args.resume and is_chief(strategy)
+    if new:
         create_run(run_dir, config)
     try:
-        run = Run(config, run_dir, make_strategy(config))
+        run = Run(config, run_dir, strategy)
+        run.check_space()
     except ValueError:
-        if not args.resume:
-            (run_dir / CONFIG).unlink()  # weights that do not fit leave no run behind
+        if new:
+            (run_dir / CONFIG).unlink()  # what cannot start leaves no run behind
         raise
     if args.resume:
         run.restore()

@@ -54,6 +54,9 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_boolean(
         "resume", False, "go on with --run_dir, or with the newest run below runs/", flag_values=values
     )
+    flags.DEFINE_string(
+        "repeat", None, "run directory whose config.json a new run starts with, instead of --config", flag_values=values
+    )
     flags.DEFINE_boolean("dry_run", False, "print the plan and stop", flag_values=values)
     flags.DEFINE_float(
         "max_missing",
@@ -140,10 +143,13 @@ def given_network(args: flags.FlagValues) -> dict[str, Any]:
     return given
 
 
-def config_from_flags(args: flags.FlagValues, init_network: ModelConfig | None) -> TrainConfig:
-    """The preset, changed by the synthetic defaults (no --data_dir), by --init's network, and by what was given."""
-    preset = PRESETS[args.config]
-    settings: dict[str, Any] = {} if args.data_dir else dict(SYNTHETIC)
+def config_from_flags(
+    args: flags.FlagValues, init_network: ModelConfig | None, repeated: TrainConfig | None = None
+) -> TrainConfig:
+    """The preset, changed by the synthetic defaults (no --data_dir), by --init's network, and by what was given; or a
+    `repeated` run's configuration, changed by what was given."""
+    preset = repeated or PRESETS[args.config]
+    settings: dict[str, Any] = {} if args.data_dir or repeated else dict(SYNTHETIC)
     settings |= given_settings(args)
     network = dataclasses.replace(init_network or preset.model, **given_network(args))
     return dataclasses.replace(preset, model=network, **settings)

@@ -1,7 +1,7 @@
-"""Five training steps on one replica or on two virtual devices; writes the weights. A program of its own, because
-virtual devices must be set before TensorFlow starts.
+"""Five training steps on one replica, on two virtual devices, or as one of the workers that TF_CONFIG names; writes the
+weights. A program of its own, because devices and workers must be set before TensorFlow starts.
 
-    python -m tests.rf_keras.distributed_steps REPLICAS DATA_DIR OUTPUT.npz
+    python -m tests.rf_keras.distributed_steps one|mirrored|multiworker DATA_DIR OUTPUT.npz
 """
 
 from __future__ import annotations
@@ -16,30 +16,32 @@ import tensorflow as tf
 from rf_keras.augment import PRESETS as AUGMENTATIONS
 from rf_keras.config import PRESETS
 from rf_keras.pipeline import DataConfig, distribute_batches, read_folders, sample_stream
-from rf_keras.run_state import Run
+from rf_keras.run_state import Run, is_chief, make_strategy
 from rf_keras.step import make_train_step
 
 STEPS, BATCH, SIZE = 5, 4, 64
 
 
-def main(replicas: int, data_dir: str, output: str) -> None:
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
-    strategy = (
-        tf.distribute.get_strategy()
-        if replicas == 1
-        else tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(replicas)])
-    )
+def main(how: str, data_dir: str, output: str) -> None:
+    strategy = tf.distribute.get_strategy()
+    if how == "mirrored":
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    elif how == "multiworker":
+        strategy = make_strategy(dataclasses.replace(PRESETS["fast"], distribute="multiworker"))
     config = dataclasses.replace(PRESETS["fast"], size=SIZE, batch=BATCH, data_dirs=(data_dir,))
-    run = Run(config, Path(output).parent / f"run{replicas}", strategy)
+    run = Run(config, Path(output).with_suffix(""), strategy)
     samples, sizes = read_folders([data_dir])
     data = DataConfig(size=SIZE, batch=BATCH, augment=AUGMENTATIONS["light"], seed=0)
     batches = iter(distribute_batches(strategy, samples, data, sample_stream(sizes, None, 0, STEPS * BATCH)))
     step = make_train_step(run.model, run.optimizer, run.average, run.step, config, strategy)
     losses = [float(step(next(batches))["loss"]) for _ in range(STEPS)]
     weights = {weight.name: weight.numpy() for weight in run.model.weights}
+    run.save()  # gathers variables from all workers
+    assert (Path(output).with_suffix("") / "last.keras").exists() == is_chief(strategy)
     np.savez(output, **weights, losses=np.array(losses), average=run.average[0].numpy())
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])
+    main(*sys.argv[1:])

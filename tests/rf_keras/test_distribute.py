@@ -1,29 +1,124 @@
-"""Two replicas compute what one does with the whole batch: counts, losses, gradients, BN statistics, average."""
+"""Two replicas, on one machine or in two processes, compute what one does with the whole batch; a worker may die."""
 
 from __future__ import annotations
 
+import csv
+import json
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from rf_keras.run_state import check_cluster
 from rf_keras.synthetic import make_dataset
 
+PATIENCE = 240  # seconds for two TensorFlow processes on a busy machine
 
-def test_two_replicas_equal_one(tmp_path: Path, root: Path) -> None:
-    data = make_dataset(tmp_path / "faces", 20, seed=3, size=96)
-    results = []
-    for replicas in (1, 2):
-        output = tmp_path / f"{replicas}.npz"
-        command = [sys.executable, "-m", "tests.rf_keras.distributed_steps", str(replicas), str(data), str(output)]
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
-        results.append(np.load(output))
-    one, two = results
+
+def start_workers(commands: Sequence[Sequence[str | Path]], root: Path) -> list[subprocess.Popen[str]]:
+    """One process per command, all in one cluster on this machine."""
+    sockets = [socket.create_server(("localhost", 0)) for _ in commands]  # the system picks free ports
+    addresses = [f"localhost:{server.getsockname()[1]}" for server in sockets]
+    for server in sockets:
+        server.close()
+    workers = []
+    for index, command in enumerate(commands):
+        cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        workers.append(
+            subprocess.Popen(
+                [sys.executable, "-m", *map(str, command)],
+                cwd=root,
+                env=os.environ | {"TF_CONFIG": json.dumps(cluster)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    return workers
+
+
+def finish(workers: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Exit code and stderr of each."""
+    try:
+        return [(worker.wait(PATIENCE), worker.stderr.read() if worker.stderr else "") for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def run_steps(how: str, data: Path, folder: Path, root: Path) -> list[Path]:
+    """Weights after five steps, of every worker."""
+    module = "tests.rf_keras.distributed_steps"
+    outputs = [folder / f"{how}{index}.npz" for index in range(2 if how == "multiworker" else 1)]
+    commands = [(module, how, data, output) for output in outputs]
+    if how == "multiworker":
+        results = finish(start_workers(commands, root))
+    else:
+        done = subprocess.run([sys.executable, "-m", *map(str, commands[0])], cwd=root, capture_output=True, text=True)
+        results = [(done.returncode, done.stderr)]
+    for code, errors in results:
+        assert code == 0, errors[-2000:]
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data") / "faces", 20, seed=3, size=96)
+
+
+@pytest.fixture(scope="module")
+def one(data: Path, tmp_path_factory: pytest.TempPathFactory, root: Path) -> dict[str, np.ndarray]:
+    return dict(np.load(run_steps("one", data, tmp_path_factory.mktemp("one"), root)[0]))
+
+
+@pytest.mark.parametrize("how", ["mirrored", "multiworker"])
+def test_two_replicas_equal_one(how: str, one: dict[str, np.ndarray], data: Path, tmp_path: Path, root: Path) -> None:
     assert one["losses"][0] != one["losses"][-1]  # it did train
-    np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-4)
-    for name in one.files:
-        # One replica's fused BN kernel keeps the unbiased variance, n/(n−1) times the other; n is 4 × 2² at the least.
-        relative = 0.07 if "moving_variance" in name else 0.0
-        np.testing.assert_allclose(two[name], one[name], rtol=relative, atol=1e-4, err_msg=name)
+    for output in run_steps(how, data, tmp_path, root):
+        two = np.load(output)
+        np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-4)
+        for name in one:
+            # One replica's fused BN kernel keeps the unbiased variance, n/(n−1) times the other; n is 4 × 2² at least.
+            relative = 0.07 if "moving_variance" in name else 0.0
+            np.testing.assert_allclose(two[name], one[name], rtol=relative, atol=1e-4, err_msg=name)
+
+
+def test_a_worker_dies_and_comes_back(data: Path, tmp_path: Path, root: Path) -> None:
+    run_dir = tmp_path / "run"
+    train = ("rf_keras.train", "--run_dir", run_dir)
+    settings = ("--data_dir", data, "--size", 64, "--batch", 4, "--epochs", 40, "--val_share", 0.1, "--val_every", 20)
+    start = (*train, *settings, "--distribute", "multiworker", "--checkpoint_steps", 1000)
+    workers = start_workers([start, start], root)
+    metrics = run_dir / "metrics.csv"
+    deadline = time.monotonic() + PATIENCE
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
+        assert time.monotonic() < deadline and all(w.poll() is None for w in workers), finish(workers)
+        time.sleep(0.2)
+    workers[1].send_signal(signal.SIGKILL)
+    (code, errors), _ = finish(workers)
+    assert code == 1
+    assert errors.splitlines()[-1].startswith("error: another worker is gone at step ")
+
+    again = (*train, "--resume")
+    for code, errors in finish(start_workers([again, again], root)):
+        assert code == 0, errors[-2000:]
+    with metrics.open(newline="") as file:
+        epochs = [int(row["epoch"]) for row in csv.DictReader(file)]
+    assert epochs == list(range(1, 41))
+    assert not list(tmp_path.glob("run?*"))  # the second worker left nothing beside the run
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}'],
+)
+def test_clusters_that_cannot_be(text: str) -> None:
+    with pytest.raises(ValueError, match="TF_CONFIG is "):
+        check_cluster(text)

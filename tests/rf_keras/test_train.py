@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from absl import flags
 
 from rf_keras import train
 from rf_keras.model_file import load_model
-from rf_keras.run_dir import METRICS
+from rf_keras.run_dir import METRICS, newest_run, newest_training_run
 from rf_keras.synthetic import make_dataset
 from rf_keras.train_flags import define_flags
 
@@ -133,6 +134,8 @@ def test_loss_that_is_not_finite_stops_and_names_the_batch(data: Path, tmp_path:
         (["--data_weights=a"], "--data_weights is 'a'"),
         (["--run_dir=/proc/nothing"], "/proc/nothing: cannot write"),
         (["--resume", "--run_dir=absent"], "absent: no run to resume"),
+        (["--repeat=absent"], "absent: no run"),
+        (["--distribute=multiworker"], "needs --run_dir"),
     ],
 )
 def test_settings_that_cannot_work_fail_before_the_first_step(
@@ -149,6 +152,32 @@ def test_a_run_directory_is_not_overwritten(unbroken: Path, data: Path) -> None:
         run(*SMALL, f"--data_dir={data}", f"--run_dir={unbroken}")
     with pytest.raises(ValueError, match="batch is 4 in this run, 8 was given"):
         run("--resume", f"--run_dir={unbroken}", "--batch=8")
+
+
+def test_a_run_is_repeated_from_its_config(unbroken: Path, tmp_path: Path) -> None:
+    run(f"--repeat={unbroken}", f"--run_dir={tmp_path / 'again'}")
+    for first, second in zip(weights(unbroken / "last.keras"), weights(tmp_path / "again" / "last.keras"), strict=True):
+        np.testing.assert_array_equal(first, second)
+    run(f"--repeat={unbroken}", "--epochs=1", f"--run_dir={tmp_path / 'shorter'}")
+    assert len((tmp_path / "shorter" / METRICS).read_text().splitlines()) == 2
+
+
+def test_a_full_disk(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = shutil.disk_usage(tmp_path)._replace(free=9_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(ValueError, match=r"run: 9 MB free, the run needs \d+ MB"):
+        run(*SMALL, f"--data_dir={data}", "--epochs=1", f"--run_dir={tmp_path / 'run'}")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_resume_passes_over_runs_of_other_commands(tmp_path: Path, unbroken: Path) -> None:
+    for age, (name, text) in enumerate((("qat", '{"steps": 900}'), ("mine", (unbroken / "config.json").read_text()))):
+        path = tmp_path / name / "config.json"
+        path.parent.mkdir()
+        path.write_text(text)
+        os.utime(path, (1e9 - age, 1e9 - age))
+    assert newest_run(tmp_path) == tmp_path / "qat"
+    assert newest_training_run(tmp_path) == tmp_path / "mine"
 
 
 def test_weights_of_another_network_do_not_load(unbroken: Path, data: Path, tmp_path: Path) -> None:
