@@ -1,6 +1,7 @@
 """Speed of training: the step, the pipeline, both together, and what matching, mining and the loss take.
 
     python benchmarks/training_speed.py [--config mobilenet0.25] [--sizes 640,320] [--data_dir D] [--json F]
+    python benchmarks/training_speed.py --memory_steps 1000 …    also whether memory grows over so many steps
 
 The parts take turns, so that a busy machine hits all alike; times, shares and ratios are medians over the turns.
 """
@@ -148,6 +149,30 @@ def measure_size(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence
     }
 
 
+def resident_mb() -> float:
+    """Memory of this process in MB (10⁶ bytes), from Linux's /proc."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def memory_growth(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int], steps: int) -> dict[str, Any]:
+    """Resident MB after a tenth of the steps, when all buffers are there, and after all of them."""
+    data = DataConfig(size=config.size, batch=config.batch, augment=AUGMENTATIONS[config.augment], seed=config.seed)
+    model = build_model(config.model)
+    optimizer = make_optimizer(config)
+    optimizer.build(model.trainable_variables)
+    average = [tf.Variable(weight, trainable=False) for weight in model.weights]
+    counter = tf.Variable(0, dtype=tf.int64)
+    train_step = make_train_step(model, optimizer, average, counter, config, tf.distribute.get_strategy())
+    batches = iter(make_batches(samples, data, sample_stream(sizes, None, config.seed, config.batch * steps)))
+    seen = {}
+    for step in tqdm(range(1, steps + 1), unit="step", desc="memory", leave=False, disable=None):
+        float(train_step(next(batches))["loss"])
+        if step in (steps // 10, steps):
+            seen[step] = round(resident_mb(), 1)
+    return {"size": config.size, "batch": config.batch, "resident_mb": seen}
+
+
 def run(args: flags.FlagValues) -> dict[str, Any]:
     """The command; returns what the JSON holds."""
     sides = [int(side) for side in args.sizes if side.isascii() and side.isdigit()]
@@ -173,6 +198,10 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
             f"{MANY} faces to {FEW}: step × {row[f'step_{MANY}_faces_to_{FEW}']:.2f}, "
             f"this part × {row[f'loss_{MANY}_faces_to_{FEW}']:.2f}"
         )
+    if args.memory_steps:
+        found = report["memory"] = memory_growth(configs[-1], samples, counts, args.memory_steps)
+        shown = ", ".join(f"{value:.0f} MB after {step} steps" for step, value in found["resident_mb"].items())
+        print(f"memory at {found['size']}, batch {found['batch']}: {shown}")
     if args.json:
         write_text(Path(args.json), json.dumps(report, indent=1) + "\n")
     return report
@@ -193,6 +222,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("batch", 8, "images per step", 1)
     flags.DEFINE_multi_string("data_dir", None, "folder with images/ and labels; repeatable (default: synthetic faces)")
     flags.DEFINE_integer("rounds", 10, "steps timed of each kind", 1)
+    flags.DEFINE_integer("memory_steps", 0, "steps over which memory is watched, at the last of --sizes (0: none)", 0)
     flags.DEFINE_string("json", None, "file to write the figures to")
 
 

@@ -41,6 +41,15 @@ def test_figures_at_one_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             assert value > 0, key
 
 
+def test_memory_is_read_at_a_tenth_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_speed, "make_train_step", lambda *_: lambda batch: {"loss": 0.0})
+    make_dataset(tmp_path / "data", 4, 0, 96)
+    samples, sizes = read_folders([tmp_path / "data"])
+    config = dataclasses.replace(PRESETS["fast"], size=64, batch=2)
+    found = training_speed.memory_growth(config, samples, sizes, 10)["resident_mb"]
+    assert list(found) == [1, 10] and min(found.values()) > 50
+
+
 def test_crowd() -> None:
     batch = training_speed.crowd({"image": tf.zeros([3, 128, 128, 3], tf.uint8)}, 7, 128)
     boxes = batch["boxes"].numpy()
