@@ -1,6 +1,6 @@
 """Activation ranges from images: what each int8 tensor of the network must hold.
 
-Observers per tensor: `minmax` (over all images), `percentile` (mean over images of each one's 0.01 and 99.99
+Observers per tensor: `minmax` (over all images), `percentile` (mean over images of each one's 0.1 and 99.995
 percentiles), `mse` (least squared error, after the activation, by search over a histogram). The nine outputs are
 treated by use: only scores and box codes of anchors that can become a face deserve steps.
 """
@@ -27,6 +27,11 @@ DEFAULT_IMAGES = 128
 FEWEST_IMAGES = 8  # below: an error; a range from a handful of images is a guess
 FEW_IMAGES = 50  # below: a warning
 BINS = 2048
+DEFAULT_PERCENTILE = 99.995
+# The lower tail may lose this many times the values of the upper one: what lies there is mostly what an activation
+# will make small, while the largest values are faces.
+LOWER_TAIL = 20
+LOWEST_PERCENTILE = 97.5  # both tails together may take half of the values
 # logit(0.0025): AP is measured from score 0.02 up, so steps below are lost on anchors that are never looked at.
 SCORE_FLOOR = -6.0
 CANDIDATE_LOGIT = -3.9  # logit(0.02): anchors whose box and landmark codes count
@@ -120,7 +125,7 @@ def calibrate(
     config: ModelConfig,
     images: np.ndarray,
     method: str = "percentile",
-    percentile: float = 99.99,
+    percentile: float = DEFAULT_PERCENTILE,
     *,
     by_use: bool = True,
 ) -> Ranges:
@@ -131,14 +136,14 @@ def calibrate(
         config: its configuration.
         images: uint8 BGR [N, H, W, 3], letterboxed.
         method: one of `METHODS`.
-        percentile: upper one for `percentile`, 50-100; the lower is its mirror.
+        percentile: upper one for `percentile`, 97.5-100; the lower cuts off `LOWER_TAIL` times as much.
         by_use: outputs get the range that candidates need (`head_ranges`), not their own; never with minmax.
 
     Returns:
         range name → (low, high) with low ≤ 0 ≤ high; `image` covers every pixel (`simulate.input_range`).
     """
     probe = Probe(model)
-    tails = (0.0, 100.0) if method == "minmax" else (100 - percentile, percentile)
+    tails = (0.0, 100.0) if method == "minmax" else (LOWER_TAIL * (100 - percentile), percentile)
     extremes: dict[str, list[np.ndarray]] = {name: [] for name in probe.layers}
     heads = Candidates(config)
     for outputs in probe(images, "calibrate"):

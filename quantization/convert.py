@@ -21,7 +21,18 @@ if __name__ == "__main__":
 
 from absl import app, flags
 
-from quantization.calibrate import DEFAULT_IMAGES, FEW_IMAGES, METHODS, calibrate, find_images, load_images
+from quantization.bias import correct_biases
+from quantization.calibrate import (
+    DEFAULT_IMAGES,
+    DEFAULT_PERCENTILE,
+    FEW_IMAGES,
+    LOWER_TAIL,
+    LOWEST_PERCENTILE,
+    METHODS,
+    calibrate,
+    find_images,
+    load_images,
+)
 from quantization.equalize import channel_peaks, equalize
 from quantization.export import KINDS, read_graph, to_tflite
 from quantization.fold import fold, resize_input
@@ -65,6 +76,7 @@ def convert(source: Source, kind: str, output: Path, args: flags.FlagValues) -> 
     ranges = stored_ranges(source, size) if kind == "int8" else None
     needed = args.calibration_images if kind == "int8" and ranges is None else CHECKED_IMAGES
     images = load_images(find_images(folders, needed), *size)
+    tuned = model
     label, heads_float = kind, kind == "int8" and args.heads_float
     exported = model
     if kind == "int8":
@@ -73,12 +85,17 @@ def convert(source: Source, kind: str, output: Path, args: flags.FlagValues) -> 
             if len(images) < FEW_IMAGES:
                 warn(f"{len(images)} calibration images, {FEW_IMAGES} or more give steadier ranges")
             how = f"{args.method} {args.percentile:g}" if args.method == "percentile" else args.method
-            print(f"calibrating on {len(images)} images, {how}{', equalized' if args.equalize else ''}")
+            print(
+                f"calibrating on {len(images)} images, {how}{', equalized' if args.equalize else ''}"
+                + (", biases corrected" if args.bias_correction else "")
+            )
             if args.equalize:
                 model = equalize(model, channel_peaks(model, images[::2]))
-                model = resize_input(model, *size)
+                tuned = model = resize_input(model, *size)
             ranges = calibrate(model, config, images, args.method, args.percentile)
-        exported = simulate(model, ranges, height=size[0], width=size[1], heads_float=heads_float)
+            if args.bias_correction:
+                tuned = correct_biases(model, ranges, images, heads_float=heads_float)
+        exported = simulate(tuned, ranges, height=size[0], width=size[1], heads_float=heads_float)
         label += "-float-heads" if heads_float else ""
 
     content = to_tflite(exported, config, kind, float_output=heads_float)
@@ -108,6 +125,7 @@ def convert(source: Source, kind: str, output: Path, args: flags.FlagValues) -> 
     }
     if kind == "int8":
         facts["lsb_99_9"] = lsb_difference(written, exported, config, shown, mean)
+        facts["lsb_99_9_float"] = lsb_difference(written, exported, config, shown, mean, exact=False)
     return facts
 
 
@@ -119,7 +137,10 @@ def report(facts: dict[str, Any]) -> None:
     for name, difference in facts["differences"].items():
         print(f"    {name:12} largest {difference['largest']:8.4f}   mean {difference['mean']:8.5f}")
     if "lsb_99_9" in facts:
-        print(f"difference to the simulated int8 model: {facts['lsb_99_9']:.0f} steps at the 99.9 percentile")
+        print(
+            f"difference to the simulated int8 model, 99.9 percentile: {facts['lsb_99_9']:.0f} steps in integer "
+            f"arithmetic, {facts['lsb_99_9_float']:.0f} in float32"
+        )
 
 
 def run(args: flags.FlagValues) -> dict[str, Any]:
@@ -164,10 +185,15 @@ def define_flags() -> None:
     flags.DEFINE_string("output", None, "file to write (default: beside the weights)")
     flags.DEFINE_enum("method", "percentile", METHODS, "how activation ranges are chosen")
     flags.DEFINE_float(
-        "percentile", 99.99, "upper percentile of --method percentile, the lower mirrors it", 50.0, 100.0
+        "percentile",
+        DEFAULT_PERCENTILE,
+        f"upper percentile of --method percentile, the lower tail is {LOWER_TAIL} times as large",
+        LOWEST_PERCENTILE,
+        100.0,
     )
     flags.DEFINE_integer("calibration_images", DEFAULT_IMAGES, "images at most", 1)
     flags.DEFINE_boolean("equalize", False, "even out channels across layers before calibration")
+    flags.DEFINE_boolean("bias_correction", True, "without QAT: take back the mean error of rounding in the biases")
     flags.DEFINE_boolean("heads_float", False, "int8 only: the nine output convs in float, outputs float32")
     flags.DEFINE_string("json", None, "file to write the figures to")
 

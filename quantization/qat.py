@@ -24,6 +24,7 @@ import numpy as np
 import tf_keras as keras
 from absl import app, flags
 
+from quantization.bias import correct_biases
 from quantization.calibrate import METHODS, align_leaky, calibrate, find_images, load_images
 from quantization.equalize import channel_peaks, equalize
 from quantization.fold import copy_layer, fold, rebuild
@@ -92,13 +93,15 @@ def prepare(config: QatConfig, run_dir: Path) -> tuple[keras.Model, ModelConfig,
 def start_point(
     model: keras.Model, network: ModelConfig, config: QatConfig, run_dir: Path, meta: dict[str, Any]
 ) -> tuple[keras.Model, Ranges]:
-    """The equalized network and its calibrated ranges; computed once per run."""
+    """The network as calibration leaves it, and its ranges; computed once per run."""
     path = run_dir / START
     if not path.exists():
         images = load_images(find_images(config.data_dirs, config.calibration_images), config.size, config.size)
         if config.equalize:
             model = equalize(model, channel_peaks(model, images[::2]))
         ranges = calibrate(model, network, images, config.method, config.percentile)
+        if config.bias_correction:
+            model = correct_biases(model, ranges, images)
         save_model(model, network, path, meta | quantization_meta(config, ranges))
     model, _, meta = load_model(path)
     return model, {name: (low, high) for name, (low, high) in meta["quantization"]["ranges"].items()}
@@ -202,6 +205,7 @@ def define_flags() -> None:
         "percentile": "upper percentile of --method percentile",
         "calibration_images": "images at most",
         "equalize": "even out channels across layers before calibration",
+        "bias_correction": "start from biases that take back the mean error of rounding",
         "val_images": "images held out for choosing the best weights",
         "val_every": "steps between validations and checkpoints",
         "seed": "of order and augmentation",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quantization.calibrate import METHODS
+from quantization.calibrate import DEFAULT_PERCENTILE, LOWEST_PERCENTILE, METHODS
 from quantization.simulate import Ranges
 from rf_keras.run_dir import CONFIG, CURVES, METRICS, RunError
 from tflite.files import replacing, write_text
@@ -48,7 +48,7 @@ class QatConfig:
         ema_decay: of the averaged weights that are kept.
         activation_swap: "relu": replace LeakyReLU and tune in float first; "": keep.
         swap_steps, swap_learning_rate: of that float tuning.
-        method, percentile, calibration_images, equalize: as in convert.py.
+        method, percentile, calibration_images, equalize, bias_correction: as in convert.py.
         val_images: held out of the data for choosing the best weights.
         val_every: steps between validations and checkpoints.
         seed: of order and augmentation.
@@ -59,7 +59,7 @@ class QatConfig:
     size: int = 640
     steps: int = 900
     batch: int = 4
-    learning_rate: float = 5e-5
+    learning_rate: float = 1e-4
     warmup_steps: int = 30
     distill: bool = True
     multibox: bool = False
@@ -69,9 +69,10 @@ class QatConfig:
     swap_steps: int = 900
     swap_learning_rate: float = 5e-4
     method: str = "percentile"
-    percentile: float = 99.99
+    percentile: float = DEFAULT_PERCENTILE
     calibration_images: int = 128
     equalize: bool = False
+    bias_correction: bool = True
     val_images: int = 16
     val_every: int = 100
     seed: int = 0
@@ -92,7 +93,7 @@ class QatConfig:
         need(self.distill or self.multibox, "distill", "a loss: distill, multibox or both")
         need(self.activation_swap in ("", "relu"), "activation_swap", "relu")
         need(self.method in METHODS, "method", f"one of {METHODS}")
-        need(50 < self.percentile <= 100, "percentile", "a number above 50, up to 100")
+        need(LOWEST_PERCENTILE <= self.percentile <= 100, "percentile", f"{LOWEST_PERCENTILE} to 100")
 
 
 def create(run_dir: Path, config: QatConfig) -> None:

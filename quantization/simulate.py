@@ -94,10 +94,15 @@ class ChannelWeights(tfmot.quantization.keras.quantizers.Quantizer):
     def build(self, tensor_shape: Any, name: str, layer: keras.layers.Layer) -> dict[str, tf.Variable]:
         return {}
 
+    @staticmethod
+    def largest(kernel: Tensor) -> Tensor:
+        """[C]: what 127 steps stand for in each channel of a kernel [h, w, in, C] (depthwise: [h, w, 1, C])."""
+        largest = tf.stop_gradient(tf.reduce_max(tf.abs(kernel), (0, 1, 2)))
+        return tf.maximum(largest, SMALLEST_CHANNEL * tf.reduce_max(largest))
+
     def __call__(self, inputs: Tensor, training: bool, weights: Mapping[str, tf.Variable], **kwargs: Any) -> Tensor:
         kernel = tf.transpose(inputs, (0, 1, 3, 2)) if self.depthwise else tf.convert_to_tensor(inputs)
-        largest = tf.stop_gradient(tf.reduce_max(tf.abs(kernel), (0, 1, 2)))  # [C]
-        largest = tf.maximum(largest, SMALLEST_CHANNEL * tf.reduce_max(largest))
+        largest = self.largest(kernel)
         kernel = tf.quantization.fake_quant_with_min_max_vars_per_channel(
             kernel, -largest, largest, num_bits=8, narrow_range=True
         )

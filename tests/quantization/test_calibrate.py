@@ -8,6 +8,7 @@ import pytest
 import tf_keras as keras
 
 from quantization.calibrate import (
+    LOWER_TAIL,
     SCORE_FLOOR,
     CalibrationError,
     Probe,
@@ -68,7 +69,7 @@ def test_minmax_is_the_extreme_over_images(folded: tuple[keras.Model, ModelConfi
 def test_percentile_is_the_mean_over_images(folded: tuple[keras.Model, ModelConfig], images: np.ndarray) -> None:
     found = calibrate(*folded, images[:3], "percentile", 99.0)
     seen = [outputs["fpn_merge_8_act"] for outputs in Probe(folded[0])(images[:3], "")]
-    expected = [np.mean([np.percentile(v, p) for v in seen]) for p in (1, 99)]
+    expected = [np.mean([np.percentile(v, p) for v in seen]) for p in (LOWER_TAIL * 1, 99)]
     assert found["fpn_merge_8_act"] == pytest.approx(expected, rel=1e-5)
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from quantization import convert, qat
-from quantization.distill import distillation_loss
+from quantization.distill import LEVEL_PRIOR, distillation_loss
 from quantization.qat_run import QatConfig, create, read
 from rf_keras.config import ModelConfig
 from rf_keras.model_file import load_model
@@ -54,8 +54,15 @@ def test_loss_of_equal_outputs_is_zero_and_counts_what_either_finds() -> None:
     config = ModelConfig(class_logits=1)
     maps = [tf.zeros((1, 2, 2, 2 * code)) - 8.0 * (code == 1) for code in (1, 4, 10) for _ in range(3)]
     assert float(distillation_loss(maps, maps, config).total) == 0
-    alarm = [maps[0] + tf.one_hot([[[0]]], 2) * 10, *maps[1:]]  # one anchor at logit +2 in the student alone
-    assert float(distillation_loss(alarm, maps, config).score) > 1, "a new false alarm costs"
+    # In one of the levels the first anchor of each of the four cells is at logit +2 in the student alone: smooth L1
+    # from the floor at −6 is 7.5, and the anchors weigh sigmoid(logit + 2).
+    found, quiet = 4 / (1 + np.exp(-4.0)), 4 / (1 + np.exp(6.0))
+    expected = 7.5 * found / (found + quiet + LEVEL_PRIOR) / 3
+    for level in range(3):
+        alarm = list(maps)
+        alarm[level] = maps[level] + tf.one_hot([[[0]]], 2) * 10
+        score = float(distillation_loss(alarm, maps, config).score)
+        assert score == pytest.approx(expected, rel=1e-4), "a new false alarm costs, the same at each level"
     below = [maps[0] - 5.0, *maps[1:]]
     assert float(distillation_loss(below, maps, config).score) == 0, "scores under the floor are all alike"
 
