@@ -41,7 +41,7 @@ lint: $(STAMP)
 	$(BIN)/mypy rf_keras quantization tflite benchmarks
 
 test: lint
-	$(BIN)/python -m pytest tests --ignore tests/android
+	$(BIN)/python -m pytest tests --ignore tests/android -n 2 --dist loadfile
 
 test-android: $(STAMP)
 	$(BIN)/python -m pytest tests/android

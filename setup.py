@@ -14,6 +14,7 @@ TRAIN = [
 PRETRAINED = ["onnx>=1.16,<2"]
 DEV = [
     "pytest==9.2.0",
+    "pytest-xdist==3.8.0",
     "hypothesis==6.170.17",
     "ruff==0.17.6",
     "mypy==2.4.1",

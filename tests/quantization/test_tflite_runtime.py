@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -10,14 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tf_keras as keras
 
+from quantization.calibrate import calibrate
 from quantization.compare import above, same_faces
-from rf_keras.config import ModelConfig
+from quantization.export import to_tflite
+from quantization.fold import fold
+from quantization.simulate import simulate
+from rf_keras.model import build_model
+from rf_keras.synthetic import synthetic_dir
 from tflite.detector import FaceDetector
 from tflite.postprocess import Detections
-from tflite.spec import attach_spec
+from tflite.preprocess import letterbox, read_image
+from tflite.spec import ModelSpec, attach_spec
 
-from .conftest import SIZE
+from .conftest import SIZE, TINY, randomize
 
 PACKAGES = ("tflite-runtime==2.14.0", "numpy<2", "opencv-python-headless<4.12", "pillow", "absl-py", "tqdm")
 DETECT = """
@@ -44,20 +52,14 @@ def old_python() -> Path:
     return python
 
 
-def test_same_faces(
-    old_python: Path,
-    int8_file: bytes,
-    folded: tuple[object, ModelConfig],
-    images: np.ndarray,
-    root: Path,
-    tmp_path: Path,
-) -> None:
-    model, pictures = tmp_path / "m.tflite", tmp_path / "images.npy"
-    model.write_bytes(attach_spec(int8_file, folded[1].spec(SIZE, SIZE, quantization="int8-ptq", source="random")))
+def agreement(old_python: Path, model: Path, images: np.ndarray, iou: float, root: Path, folder: Path) -> np.ndarray:
+    """Whether each face above 0.5 under one interpreter is found under the other, where 0.3 is enough: a score a
+    few steps above the threshold in one may lie below it in the other."""
+    pictures = folder / "images.npy"
     np.save(pictures, images)
     environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run(
-        [old_python, "-c", DETECT, model, pictures], env=environment, capture_output=True, text=True, cwd=tmp_path
+        [old_python, "-c", DETECT, model, pictures], env=environment, capture_output=True, text=True, cwd=folder
     )
     assert done.returncode == 0, done.stderr
     name, results = json.loads(done.stdout.splitlines()[-1])
@@ -68,9 +70,26 @@ def test_same_faces(
     for image, (boxes, scores) in zip(images, results, strict=True):
         old = Detections(np.array(boxes, np.float32).reshape(-1, 4), np.array(scores), np.zeros((len(scores), 5, 2)))
         new = detector.detect(image, 0.3)
-        # A face above 0.5 in one may lie just below it in the other: a few LSB. IoU 0.5, because this net is random;
-        # boxes of the tuned reference on photos overlap by more than 0.9 in 95 % and by more than 0.85 in 98.6 % of
-        # 291 faces.
-        matched += [same_faces(above(new, 0.5), old, 0.5), same_faces(above(old, 0.5), new, 0.5)]
+        matched += [same_faces(above(new, 0.5), old, iou), same_faces(above(old, 0.5), new, iou)]
     every = np.concatenate(matched)
-    assert len(every) > 20 and every.mean() >= 0.98
+    assert len(every) > 20
+    return every
+
+
+def test_same_boxes_with_relu(old_python: Path, images: np.ndarray, root: Path, tmp_path: Path) -> None:
+    network = dataclasses.replace(TINY, activation="relu")
+    keras.utils.set_random_seed(1)
+    model, config = fold(randomize(build_model(network)), network, SIZE, SIZE)
+    simulated = simulate(model, calibrate(model, config, images), height=SIZE, width=SIZE)
+    path = tmp_path / "relu.tflite"
+    spec = config.spec(SIZE, SIZE, quantization="int8-ptq", source="random")
+    path.write_bytes(attach_spec(to_tflite(simulated, config, "int8"), spec))
+    assert agreement(old_python, path, images, 0.9, root, tmp_path).mean() >= 0.98
+
+
+def test_same_faces_with_the_shipped_model(old_python: Path, root: Path, tmp_path: Path) -> None:
+    """IoU 0.5, not 0.9: tflite-runtime rounds LeakyReLU's negative values otherwise than XNNPACK (BUILD_NOTES)."""
+    photos = sorted((synthetic_dir("val", 320) / "images").iterdir())[:24]
+    images = np.stack([letterbox(read_image(path), 320, 320, ModelSpec.mean)[0] for path in photos])
+    model = root / "tflite/models/retinaface_mnet025_320_int8.tflite"
+    assert agreement(old_python, model, images, 0.5, root, tmp_path).mean() >= 0.98

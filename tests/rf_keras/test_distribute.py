@@ -19,7 +19,10 @@ import pytest
 from rf_keras.run_state import check_cluster
 from rf_keras.synthetic import make_dataset
 
-PATIENCE = 240  # seconds for two TensorFlow processes on a busy machine
+# Which kernel oneDNN picks, and so the order of its sums, depends on the batch each replica gets; five steps make
+# 2e-4 of that. These tests are about our arithmetic.
+PLAIN_KERNELS = {"TF_ENABLE_ONEDNN_OPTS": "0"}
+PATIENCE = 300  # seconds for two TensorFlow processes on a busy machine
 
 
 def start_workers(commands: Sequence[Sequence[str | Path]], root: Path) -> list[subprocess.Popen[str]]:
@@ -35,7 +38,7 @@ def start_workers(commands: Sequence[Sequence[str | Path]], root: Path) -> list[
             subprocess.Popen(
                 [sys.executable, "-m", *map(str, command)],
                 cwd=root,
-                env=os.environ | {"TF_CONFIG": json.dumps(cluster)},
+                env=os.environ | PLAIN_KERNELS | {"TF_CONFIG": json.dumps(cluster)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -61,7 +64,13 @@ def run_steps(how: str, data: Path, folder: Path, root: Path) -> list[Path]:
     if how == "multiworker":
         results = finish(start_workers(commands, root))
     else:
-        done = subprocess.run([sys.executable, "-m", *map(str, commands[0])], cwd=root, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", *map(str, commands[0])],
+            cwd=root,
+            env=os.environ | PLAIN_KERNELS,
+            capture_output=True,
+            text=True,
+        )
         results = [(done.returncode, done.stderr)]
     for code, errors in results:
         assert code == 0, errors[-2000:]
@@ -93,12 +102,12 @@ def test_two_replicas_equal_one(how: str, one: dict[str, np.ndarray], data: Path
 def test_a_worker_dies_and_comes_back(data: Path, tmp_path: Path, root: Path) -> None:
     run_dir = tmp_path / "run"
     train = ("rf_keras.train", "--run_dir", run_dir)
-    settings = ("--data_dir", data, "--size", 64, "--batch", 4, "--epochs", 40, "--val_share", 0.1, "--val_every", 20)
+    settings = ("--data_dir", data, "--size", 64, "--batch", 8, "--epochs", 4, "--val_share", 0.1, "--val_every", 4)
     start = (*train, *settings, "--distribute", "multiworker", "--checkpoint_steps", 1000)
     workers = start_workers([start, start], root)
     metrics = run_dir / "metrics.csv"
     deadline = time.monotonic() + PATIENCE
-    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 1):
         assert time.monotonic() < deadline and all(w.poll() is None for w in workers), finish(workers)
         time.sleep(0.2)
     workers[1].send_signal(signal.SIGKILL)
@@ -111,7 +120,7 @@ def test_a_worker_dies_and_comes_back(data: Path, tmp_path: Path, root: Path) ->
         assert code == 0, errors[-2000:]
     with metrics.open(newline="") as file:
         epochs = [int(row["epoch"]) for row in csv.DictReader(file)]
-    assert epochs == list(range(1, 41))
+    assert epochs == list(range(1, 5))
     assert not list(tmp_path.glob("run?*"))  # the second worker left nothing beside the run
 
 
