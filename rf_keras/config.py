@@ -197,8 +197,8 @@ PRESETS = {
         ema_decay=0.0,
         clip_norm=0.0,
     ),
-    # Plain convs, ReLU, one-logit heads, small anchors: the fast int8 network. 172,480 images seen from scratch (101,920 at
-    # 256 px, then 70,560 at 320 px; 80 minutes on 2 cores) reach 79.1 / 79.6 / 54.4 on wider/dev at 640 (MODEL_CARD.md).
+    # Plain convs, ReLU, one-logit heads, small anchors: the fast int8 network. From scratch, 172,480 images seen
+    # (101,920 at 256 px, 70,560 at 320; 80 minutes on 2 cores): 79.1 / 79.6 / 54.4 on wider/dev at 640 (MODEL_CARD).
     "fast": TrainConfig(model=FAST),
     # The reference's large network.
     "resnet50": TrainConfig(
