@@ -18,7 +18,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapperV2
 
 from quantization.fold import CONVS, consumers, parents
-from quantization.simulate import ChannelWeights, conv_variables
+from quantization.simulate import ChannelWeights, conv_variables, kernel_scale
 from tflite.preprocess import apply_table, input_table
 from tflite.spec import ModelSpec
 
@@ -109,8 +109,7 @@ def _conv(source: tuple[np.ndarray, Grid], layer: QuantizeWrapperV2, grid: Grid,
     conv = layer.layer
     depthwise = isinstance(conv, layers.DepthwiseConv2D)
     kernel, bias = (variable.numpy() for variable in conv_variables(layer))
-    largest = ChannelWeights.largest(tf.transpose(kernel, (0, 1, 3, 2)) if depthwise else tf.constant(kernel)).numpy()
-    scale = (2 * largest.astype(np.float64) / 254).astype(np.float32)  # [C]
+    scale = kernel_scale(kernel, depthwise)  # [C]
     rounded = ChannelWeights(depthwise)(tf.constant(kernel), False, {}).numpy()
     steps = np.rint(rounded / (scale[:, None] if depthwise else scale)).astype(np.float32)
     value, (in_scale, zero_point) = source

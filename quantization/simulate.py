@@ -196,7 +196,7 @@ def simulate(
         if kernel is not None:
             values = layer.get_weights()
             low, high = ranges[input_key(layer)]
-            values[1] = _on_bias_grid(values[1], _kernel_scale(values[0], kernel.depthwise), (high - low) / 255)
+            values[1] = _on_bias_grid(values[1], kernel_scale(values[0], kernel.depthwise), (high - low) / 255)
             for variable, value in zip(conv_variables(wrapped), values, strict=True):
                 variable.assign(value)
         return result
@@ -204,16 +204,16 @@ def simulate(
     return rebuild(model, replace, height, width)
 
 
-def _kernel_scale(kernel: np.ndarray, depthwise: bool) -> np.ndarray:
-    """Step of each output channel's int8 weights, as `ChannelWeights` has it: [C]."""
-    largest = np.abs(kernel).max((0, 1, 3) if depthwise else (0, 1, 2))
-    return np.maximum(largest, SMALLEST_CHANNEL * largest.max()) / INT8_MAX
+def kernel_scale(kernel: np.ndarray, depthwise: bool) -> np.ndarray:
+    """float32 [C]: step of each output channel's int8 weights, as `ChannelWeights` has it."""
+    channels_last = np.transpose(kernel, (0, 1, 3, 2)) if depthwise else kernel
+    return np.asarray(ChannelWeights.largest(tf.constant(channels_last)).numpy() / np.float32(INT8_MAX), np.float32)
 
 
-def _on_bias_grid(bias: np.ndarray, kernel_scale: np.ndarray, input_scale: float) -> np.ndarray:
+def _on_bias_grid(bias: np.ndarray, weight_scale: np.ndarray, input_scale: float) -> np.ndarray:
     """The bias as TFLite stores it: int32 in steps of input scale · kernel scale. Left out of the simulation, this
     rounding alone flips one value in 500 by a step in each layer."""
-    step = kernel_scale.astype(np.float64) * input_scale
+    step = weight_scale.astype(np.float64) * input_scale
     return (np.round(bias / np.maximum(step, 1e-30)) * step).astype(np.float32)
 
 

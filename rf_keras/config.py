@@ -198,7 +198,7 @@ PRESETS = {
         clip_norm=0.0,
     ),
     # Plain convs, ReLU, one-logit heads, small anchors: the fast int8 network. From scratch, 172,480 images seen
-    # (101,920 at 256 px, 70,560 at 320; 80 minutes on 2 cores): 79.1 / 79.6 / 54.4 on wider/dev at 640 (MODEL_CARD).
+    # (101,920 at 256 px, 70,560 at 320; two hours on 2 cores): 79.1 / 79.6 / 54.4 on wider/dev at 640 (MODEL_CARD).
     "fast": TrainConfig(model=FAST),
     # The reference's large network.
     "resnet50": TrainConfig(

@@ -88,7 +88,7 @@ def read_run_config(run_dir: Path) -> TrainConfig:
     try:
         return train_config_from_dict(json.loads(path.read_text()), str(path))
     except FileNotFoundError as error:
-        raise RunError(f"{run_dir}: no run to resume, {CONFIG} is missing") from error
+        raise RunError(f"{run_dir}: no run, {CONFIG} is missing") from error
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: not a training configuration ({error})") from error
 

@@ -220,6 +220,8 @@ def prepare(args: flags.FlagValues) -> tuple[TrainConfig, Path]:
                     f"{run_dir}: {name} is {getattr(config.model, name)!r} in this run, {value!r} was given"
                 )
         return config, run_dir
+    if args.repeat and args["config"].present:
+        raise ValueError("--repeat and --config both name a configuration, give one of them")
     repeated = read_run_config(Path(args.repeat)) if args.repeat else None
     config = config_from_flags(args, read_config(args.init)[0] if args.init else None, repeated)
     if config.distribute == "multiworker" and not args.run_dir:

@@ -134,8 +134,8 @@ def test_loss_that_is_not_finite_stops_and_names_the_batch(data: Path, tmp_path:
         (["--data_weights=1,2"], "data weights"),
         (["--data_weights=a"], "--data_weights is 'a'"),
         (["--run_dir=/proc/nothing"], "/proc/nothing: cannot write"),
-        (["--resume", "--run_dir=absent"], "absent: no run to resume"),
-        (["--repeat=absent"], "absent: no run"),
+        (["--resume", "--run_dir=absent"], "absent: no run, config.json is missing"),
+        (["--repeat=absent"], "give one of them"),
         (["--distribute=multiworker"], "needs --run_dir"),
     ],
 )
