@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from rf_keras.adapt import copy_weights
 from rf_keras.config import TrainConfig, config_to_dict
 from rf_keras.keras_detector import InputSize, KerasDetector
 from rf_keras.model import build_model
@@ -48,8 +49,8 @@ class Run:
             if strategy.num_replicas_in_sync > 1:
                 synchronize_bn(self.model)
             if config.init:
-                source, _, _ = load_model(config.init)
-                copy_weights(source, self.model, config.init)
+                source, network, _ = load_model(config.init)
+                copy_weights(source, network, self.model, config.model, config.init)
             if config.freeze_bn:
                 for layer in self.model.layers:
                     layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
@@ -105,23 +106,6 @@ class Run:
             "train": config_to_dict(self.config),
             **more,
         }
-
-
-def copy_weights(source: keras.Model, target: keras.Model, name: str) -> None:
-    """Set the target's weights from another model of the same shapes.
-
-    Raises:
-        ValueError: shapes differ; names the first layer that does.
-    """
-    for layer in target.layers:
-        wanted = [tuple(w.shape) for w in layer.weights]
-        try:
-            found = [tuple(w.shape) for w in source.get_layer(layer.name).weights]
-        except ValueError:
-            found = []
-        if wanted != found:
-            raise ValueError(f"{name}: layer {layer.name} has weights {found}, the network wants {wanted}")
-        layer.set_weights(source.get_layer(layer.name).get_weights())
 
 
 def synchronize_bn(model: keras.Model) -> None:

@@ -32,13 +32,13 @@ SETTINGS = {
     "clip_norm": "largest global gradient norm (0: off)",
     "freeze_bn": "keep BN statistics and scales as they are",
     "mixed_precision": "compute in float16 (GPUs)",
-    "init": "weights file to start from; its network is used",
+    "init": "weights file to start from; its network is used, changed by the network flags",
     "val_every": "epochs between validations",
     "checkpoint_steps": "steps between checkpoints",
     "distribute": "none, mirrored (all local devices) or multiworker (TF_CONFIG)",
     "seed": "of weights, order and augmentation",
 }
-NETWORK = ("activation", "width", "anchor_sizes")
+NETWORK = ("activation", "width", "anchor_sizes", "class_logits")
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
@@ -71,6 +71,9 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_float("width", None, "backbone width: 0.25, 0.5, 1.0", flag_values=values)
     flags.DEFINE_string(
         "anchor_sizes", None, "anchor sizes in pixels, e.g. 10,20/32,64/128,256 (levels split by /)", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "class_logits", None, "per anchor: 2 (background, face) or 1 (face − background)", flag_values=values
     )
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     makers: dict[type, Any] = {
