@@ -9,12 +9,19 @@ import pytest
 import tf_keras as keras
 
 from rf_keras.adapt import copy_weights
-from rf_keras.config import REFERENCE_ANCHORS, SMALL_ANCHORS, ModelConfig
+from rf_keras.config import ModelConfig
 from rf_keras.model import build_model, flatten_outputs
 from tflite.decode import decode_boxes, decode_landmarks
 
 OLD = ModelConfig(neck_channels=8, ssh_channels=8)
-NEW = dataclasses.replace(OLD, activation="relu", class_logits=1, anchor_sizes=SMALL_ANCHORS)
+# Three anchors for two; from OLD's 16/32, 64/128, 256/512 these are the nearest ones, by ratio:
+NEW = dataclasses.replace(
+    OLD,
+    activation="relu",
+    class_logits=1,
+    anchor_sizes=((10.0, 23.0, 40.0), (128.0, 64.0, 200.0), (100.0, 300.0, 370.0)),
+)
+NEAREST = ((0, 1, 1), (1, 0, 1), (0, 0, 1))
 SIDE = 64
 
 
@@ -42,11 +49,13 @@ def test_each_new_anchor_predicts_what_the_nearest_old_one_did() -> None:
         for stride in OLD.strides
     }
     expected, found = heads_of(old, OLD, features), heads_of(new, NEW, features)
-    # Of 16/32, 64/128 and 256/512 the first is the nearest to both of 10/20, 32/64 and 128/256.
-    assert [min(level) for level in REFERENCE_ANCHORS] == [16, 64, 256]
-    first = np.repeat(np.arange(0, len(expected[0]), 2), 2)
+    rows, base = [], 0
+    for stride, nearest in zip(OLD.strides, NEAREST, strict=True):
+        cells = (SIDE // stride) ** 2
+        rows += [base + 2 * cell + anchor for cell in range(cells) for anchor in nearest]
+        base += 2 * cells
     for wanted, got in zip(expected, found, strict=True):
-        np.testing.assert_allclose(got, wanted[first], rtol=2e-4, atol=2e-3)
+        np.testing.assert_allclose(got, wanted[rows], rtol=2e-4, atol=2e-3)
     assert np.ptp(expected[0]) > 1
 
 
@@ -59,7 +68,7 @@ def test_the_same_heads_are_copied_as_they_are() -> None:
 
 def test_one_class_logit_cannot_become_two() -> None:
     one = dataclasses.replace(OLD, class_logits=1)
-    with pytest.raises(ValueError, match=r"old.keras: class_logits is 2, the weights to start from have 1"):
+    with pytest.raises(ValueError, match=r"old.keras: class_logits is 1, expected 2"):
         copy_weights(build_model(one), one, build_model(OLD), OLD, "old.keras")
 
 

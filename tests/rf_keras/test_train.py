@@ -184,9 +184,14 @@ def test_resume_passes_over_runs_of_other_commands(tmp_path: Path, unbroken: Pat
     assert newest_training_run(tmp_path) == tmp_path / "mine"
 
 
-def test_weights_of_another_network_do_not_load(unbroken: Path, data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="the network wants"):
-        run(*SMALL, f"--data_dir={data}", f"--init={unbroken / 'best.keras'}", "--width=0.5", f"--run_dir={tmp_path}/x")
+@pytest.mark.parametrize(
+    "setting, message", [("--width=0.5", "the network wants"), ("--class_logits=2", "one logit cannot become two")]
+)
+def test_weights_of_another_network_do_not_load(
+    setting: str, message: str, unbroken: Path, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(*SMALL, f"--data_dir={data}", f"--init={unbroken / 'best.keras'}", setting, f"--run_dir={tmp_path}/x")
 
 
 def test_command_line_errors_are_one_line(root: Path) -> None:
