@@ -62,9 +62,20 @@ def stored_ranges(source: Source, size: tuple[int, int]) -> Ranges | None:
     return {name: (float(low), float(high)) for name, (low, high) in facts["ranges"].items()}
 
 
+def warn_if_larger_than_trained(source: Source, size: tuple[int, int]) -> None:
+    """Crops of N pixels hold no face above N; a network trained on them cuts larger ones into pieces (BUILD_NOTES)."""
+    trained = (source.meta.get("train") or {}).get("size")
+    if trained and max(size) > trained:
+        warn(
+            f"{source.weights}: trained at {trained} pixels, exporting at {size[0]}×{size[1]}: faces above "
+            f"{trained} pixels were never seen; train the last part at {max(size)}"
+        )
+
+
 def convert(source: Source, kind: str, output: Path, args: flags.FlagValues) -> dict[str, Any]:
     """Export, write, run what was written; returns the figures that were printed."""
     size = parse_side(args.size, source)
+    warn_if_larger_than_trained(source, size)
     folders = source.images_from(args.data_dir)
     print(
         f"weights: {source.weights} ({source.how}); input {size[0]}×{size[1]}; "

@@ -58,6 +58,25 @@ def test_same_input_gives_the_same_bytes_as_script_and_as_module(
     assert detector.detect(np.full((50, 60, 3), 90, np.uint8), 0.02).boxes.shape[1] == 4
 
 
+@pytest.mark.parametrize(
+    ("meta", "size", "expected"),
+    [
+        ({"train": {"size": 320}}, (640, 640), "W.keras: trained at 320 pixels, exporting at 640×640: faces above 320"),
+        ({"train": {"size": 320}}, (256, 352), "train the last part at 352"),
+        ({"train": {"size": 640}}, (640, 640), ""),
+        ({"train": {"size": 640}}, (320, 320), ""),
+        ({}, (640, 640), ""),
+        ({"train": None}, (640, 640), ""),
+    ],
+)
+def test_larger_than_trained(
+    meta: dict[str, object], size: tuple[int, int], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    convert.warn_if_larger_than_trained(Source(Path("W.keras"), (), None, meta, "given"), size)
+    said = capsys.readouterr().err
+    assert expected in said and said.count("\n") == bool(expected)
+
+
 def test_run_directory_gives_weights_images_and_size(
     weights_file: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
