@@ -27,10 +27,11 @@ from absl import app, flags
 
 from quantization.bias import correct_biases
 from quantization.calibrate import DEFAULT_IMAGES, calibrate, find_images, load_images
+from quantization.convert import stored_ranges
 from quantization.export import to_tflite
 from quantization.fold import fold
 from quantization.simulate import ChannelWeights, Ranges, simulate
-from quantization.source import find_source
+from quantization.source import Source, find_source
 from rf_keras.backbones import Tensor
 from rf_keras.config import ModelConfig
 from rf_keras.evaluate import evaluate, open_detector
@@ -96,20 +97,18 @@ def int8_file(model: keras.Model, config: ModelConfig, images: np.ndarray, recip
         return export()
 
 
-def qat_file(weights: Path, height: int, width: int) -> bytes:
+def qat_file(tuned: Source, size: tuple[int, int]) -> bytes:
     """The .tflite of a quantization-aware run's weights.
 
     Raises:
         ValueError: the weights hold no ranges.
     """
-    model, config, meta = load_model(weights)
-    facts = meta.get("quantization")
-    if not facts:
-        raise ValueError(f"{weights}: float weights, --qat expects those of quantization/qat.py")
-    ranges = {name: (float(low), float(high)) for name, (low, high) in facts["ranges"].items()}
-    model, config = fold(model, config, height, width)
-    content = to_tflite(simulate(model, ranges, height=height, width=width), config, "int8")
-    return attach_spec(content, config.spec(height, width, quantization="int8-qat", source=weights.name))
+    ranges = stored_ranges(tuned, size)
+    if ranges is None:
+        raise ValueError(f"{tuned.weights}: float weights, --qat expects those of quantization/qat.py")
+    model, config = fold(*load_model(tuned.weights)[:2], *size)
+    content = to_tflite(simulate(model, ranges, height=size[0], width=size[1]), config, "int8")
+    return attach_spec(content, config.spec(*size, quantization="int8-qat", source=tuned.weights.name))
 
 
 def score(model: Path, size: str | None, truths: Sequence[Truth]) -> dict[str, Any]:
@@ -173,7 +172,7 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
             path.write_bytes(int8_file(model, config, images, recipe, calibrated[key]))
             add(recipe.name, score(path, None, truths))
         if args.qat:
-            path.write_bytes(qat_file(find_source(args.qat).weights, args.size, args.size))
+            path.write_bytes(qat_file(find_source(args.qat), (args.size, args.size)))
             add("+ QAT", score(path, None, truths))
     return report
 

@@ -11,9 +11,12 @@ import tf_keras as keras
 from benchmarks import ablation
 from benchmarks.ablation import RECIPES, int8_file
 from quantization.export import read_graph
+from quantization.fold import fold
 from quantization.simulate import ChannelWeights, Ranges
+from quantization.source import find_source
 from quantization.verify import kernels
 from rf_keras.config import ModelConfig
+from rf_keras.model_file import save_model
 from rf_keras.synthetic import make_dataset
 from tests.quantization.conftest import SIZE
 from tests.quantization.test_convert import parsed
@@ -50,14 +53,21 @@ def arguments(weights_file: Path, photos: Path, data: Path) -> list[str | Path]:
 
 
 def test_rows_are_scored_and_kept(
-    weights_file: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    weights_file: Path,
+    tiny: tuple[keras.Model, ModelConfig],
+    ranges: Ranges,
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     make_dataset(tmp_path / "data", 4, 0, SIZE)
-    output = tmp_path / "rows.json"
+    tuned, output = tmp_path / "tuned.keras", tmp_path / "rows.json"
+    save_model(*fold(*tiny), tuned, {"quantization": {"size": [SIZE, SIZE], "ranges": ranges}})
     given = [*arguments(weights_file, photos, tmp_path / "data"), "--rows", PER_CHANNEL, "--json", output]
+    given += ["--qat", tuned]
     report = ablation.run(parsed(ablation, *given))
     assert json.loads(output.read_text()) == report
-    assert list(report["rows"]) == ["float", PER_CHANNEL]
+    assert list(report["rows"]) == ["float", PER_CHANNEL, "+ QAT"]
     assert report["images"] == 4 and report["calibration_images"] == 12 and report["rules"] == "label.txt"
     assert "tf_keras" in report["rows"]["float"]["interpreter"]
     assert "tf_keras" not in report["rows"][PER_CHANNEL]["interpreter"]
@@ -89,4 +99,4 @@ def test_bad_input(change: dict[str, str], message: str, weights_file: Path, pho
 
 def test_float_weights_are_no_qat_result(weights_file: Path) -> None:
     with pytest.raises(ValueError, match=r"tiny\.keras: float weights, --qat expects"):
-        ablation.qat_file(weights_file, SIZE, SIZE)
+        ablation.qat_file(find_source(str(weights_file)), (SIZE, SIZE))
