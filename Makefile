@@ -40,8 +40,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy rf_keras quantization tflite benchmarks
 
+# Without the option xdist starts files of few tests last, and those are the slowest: one worker would end alone.
 test: lint
-	$(BIN)/python -m pytest tests --ignore tests/android -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests --ignore tests/android -n 2 --dist loadfile --no-loadscope-reorder
 
 test-android: $(STAMP)
 	$(BIN)/python -m pytest tests/android
