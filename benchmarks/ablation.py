@@ -2,7 +2,7 @@
 
     python benchmarks/ablation.py --weights W.keras --data_dir PHOTOS --eval_dir DEV --gt_dir GT [--qat RUN] [--json F]
 
-Every row calibrates on the same images and adds to the one before it. `--qat` adds the row of tuned weights.
+All rows calibrate on the same images; one that starts with + adds to the row before it. `--qat` adds tuned weights.
 """
 
 from __future__ import annotations

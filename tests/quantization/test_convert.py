@@ -11,6 +11,7 @@ from absl import flags
 
 from quantization import convert, qat, source
 from quantization.source import Source, find_source, parse_side
+from rf_keras.model_file import load_model, save_model
 from rf_keras.run_dir import BEST, CONFIG
 from tflite.detector import FaceDetector
 from tflite.spec import read_spec
@@ -82,14 +83,16 @@ def test_run_directory_gives_weights_images_and_size(
 ) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    (run / BEST).write_bytes(weights_file.read_bytes())
+    model, config, meta = load_model(weights_file)
+    save_model(model, config, run / BEST, meta | {"train": {"size": SIZE // 2}})
     (run / CONFIG).write_text(json.dumps({"data_dirs": [str(photos)], "size": SIZE, "val_size": 0}))
     convert.run(parsed(convert, "--fp32", "--weights", run, "--json", tmp_path / "facts.json"))
     assert (run / "best_fp32.tflite").exists()
     facts = json.loads((tmp_path / "facts.json").read_text())
     assert facts["size"] == [SIZE, SIZE] and facts["quantization"] == "fp32"
     assert max(d["largest"] for d in facts["differences"].values()) < 1e-3
-    assert str(photos) in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert str(photos) in said.out and f"trained at {SIZE // 2} pixels" in said.err
 
 
 def test_newest_run_then_shipped_weights(weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
