@@ -102,7 +102,7 @@ def measure_size(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence
     optimizer.build(model.trainable_variables)
     optimizer.learning_rate = 0.0  # timing must not run the weights out of range
     counter = tf.Variable(0, dtype=tf.int64)
-    train_step = make_train_step(model, optimizer, [], counter, config, tf.distribute.get_strategy())
+    train_step = make_train_step(model, optimizer, [], counter, config, tf.distribute.get_strategy(), config.size)
 
     batches = iter(make_batches(samples, data, stream))
     own = next(batches)
@@ -163,7 +163,7 @@ def memory_growth(config: TrainConfig, samples: Sequence[Sample], sizes: Sequenc
     optimizer.build(model.trainable_variables)
     average = [tf.Variable(weight, trainable=False) for weight in model.weights]
     counter = tf.Variable(0, dtype=tf.int64)
-    train_step = make_train_step(model, optimizer, average, counter, config, tf.distribute.get_strategy())
+    train_step = make_train_step(model, optimizer, average, counter, config, tf.distribute.get_strategy(), config.size)
     batches = iter(make_batches(samples, data, sample_stream(sizes, None, config.seed, config.batch * steps)))
     seen = {}
     for step in tqdm(range(1, steps + 1), unit="step", desc="memory", leave=False, disable=None):

@@ -103,7 +103,9 @@ class Probe:
         self.layers = [name for name in self.keys if name != INPUT]
         network = keras.Model(model.input, [model.get_layer(name).output for name in self.layers])
         mean = tf.constant(ModelSpec().mean)
-        self._run = tf.function(lambda image: network(tf.cast(image, tf.float32) - mean, training=False))
+        self._run = tf.function(
+            lambda image: network(tf.cast(image, tf.float32) - mean, training=False), autograph=False
+        )
 
     def __call__(self, images: np.ndarray, label: str) -> Iterator[dict[str, np.ndarray]]:
         """Per image: layer name → float32 [h, w, C]."""

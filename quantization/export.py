@@ -35,7 +35,7 @@ def to_tflite(model: keras.Model, config: ModelConfig, kind: str, *, float_outpu
     inputs = [tf.TensorSpec((1, height, width, 3), tf.float32, name="image")]
 
     # A concrete function with batch 1: an open batch adds SHAPE and PACK ops to the graph.
-    @tf.function(input_signature=inputs)
+    @tf.function(input_signature=inputs, autograph=False)
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
         return dict(zip(names, model(image, training=False), strict=True))
 

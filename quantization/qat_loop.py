@@ -177,7 +177,7 @@ class Tuner:
             "count": tf.TensorSpec([None], tf.int32),
         }
 
-        @tf.function(input_signature=[signature])
+        @tf.function(input_signature=[signature], autograph=False)
         def train_step(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             images = tf.cast(batch["image"], tf.float32) - mean
             parts: dict[str, tf.Tensor] = {}
@@ -224,7 +224,8 @@ class Tuner:
             function = tf.function(
                 lambda x: (
                     distillation_loss(model(x, training=False), self.teacher(x, training=False), self.network).total
-                )
+                ),
+                autograph=False,
             )
             self._traced = (model, function)
         return self._traced[1]

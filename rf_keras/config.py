@@ -101,6 +101,8 @@ class TrainConfig:
         val_images: at most this many validation images.
         size: side of the square training images, pixels, a multiple of 32. Validation letterboxes to `val_size`, or
             this where that is 0.
+        more_sizes: further sides of training images; steps take turns, `size` first. A crop of 320 pixels holds no face
+            above 320, and in crops of 640 small faces are rarer, so a model for both inputs should see both.
         batch: images per step, over all replicas.
         epochs: passes over the training images.
         augment: preset of `augment.PRESETS`.
@@ -128,6 +130,7 @@ class TrainConfig:
     val_share: float = 0.05
     val_images: int = 200
     size: int = 640
+    more_sizes: tuple[int, ...] = ()
     val_size: int = 0
     batch: int = 16
     epochs: int = 100
@@ -155,6 +158,7 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected {expected}")
 
         need(self.size > 0 and self.size % 32 == 0, "size", "a multiple of 32")
+        need(all(s > 0 and s % 32 == 0 for s in self.more_sizes), "more_sizes", "multiples of 32")
         need(self.val_size >= 0 and self.val_size % 32 == 0, "val_size", "0 or a multiple of 32")
         for name in ("batch", "epochs", "val_every", "val_images", "checkpoint_steps"):
             need(getattr(self, name) >= 1, name, "at least 1")
@@ -168,8 +172,13 @@ class TrainConfig:
             need(getattr(self, name) >= 0, name, "0 or more")
         need(all(0 < m < 1 for m in self.milestones), "milestones", "shares of the run between 0 and 1")
         sizes = self.model.anchor_sizes
-        if min(sizes[0]) > self.size:
-            raise ValueError(f"anchor_sizes {sizes} are larger than the training size of {self.size} px")
+        if min(sizes[0]) > min(self.sizes):
+            raise ValueError(f"anchor_sizes {sizes} are larger than the training size of {min(self.sizes)} px")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sides of the training images, in the order of their turns."""
+        return (self.size, *self.more_sizes)
 
 
 FAST = ModelConfig(

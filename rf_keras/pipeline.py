@@ -14,7 +14,8 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class DataConfig:
 
     Attributes:
         size: side of the square images, in pixels.
+        more_sizes: further sides; batches take turns, `size` first.
         batch: images per batch; with several workers, over all of them.
         augment: see `AugmentConfig`; named ones are in `augment.PRESETS`.
         seed: of all random choices.
@@ -52,6 +54,7 @@ class DataConfig:
     """
 
     size: int = 640
+    more_sizes: tuple[int, ...] = ()
     batch: int = 8
     augment: AugmentConfig = PRESETS["reference"]
     seed: int = 0
@@ -59,8 +62,9 @@ class DataConfig:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        if self.size < 32 or self.size % 32:
-            raise ValueError(f"size is {self.size}, expected a multiple of 32 pixels")
+        for size in (self.size, *self.more_sizes):
+            if size < 32 or size % 32:
+                raise ValueError(f"size is {size}, expected a multiple of 32 pixels")
         if self.batch < 1 or self.threads < 0:
             raise ValueError(f"batch {self.batch}, threads {self.threads}: expected batch >= 1, threads >= 0")
 
@@ -132,7 +136,8 @@ def make_batches(
         replicas: accelerators of this worker: its share comes as that many batches, one for each.
 
     Returns:
-        Dataset of dicts, in the order of the stream: `image` uint8 [B, S, S, 3] BGR; `boxes` float32 [B, G, 4] x1, y1,
+        Dataset of dicts, in the order of the stream: `image` uint8 [B, S, S, 3] BGR, S of batch i (items i · batch and
+        on) being the i-th of `size` and `more_sizes`, counted round; `boxes` float32 [B, G, 4] x1, y1,
         x2, y2 in pixels of that image; `landmarks` float32 [B, G, 5, 2], all −1 where unknown; `count` int32 [B]: rows
         of `boxes` and `landmarks` that are faces. G is the batch's largest count, at least 1; the rest is zeros
         (landmarks −1).
@@ -164,9 +169,16 @@ def make_batches(
     @tf.autograph.experimental.do_not_convert  # plain tensor code; converting it takes seconds
     def make_item(position: tf.Tensor, sample: tf.Tensor) -> dict[str, tf.Tensor]:
         rows = slice(starts[sample], ends[sample])
-        return augment_item(tf.io.read_file(paths[sample]), boxes[rows], landmarks[rows], position, config)
+        item = tf.io.read_file(paths[sample]), boxes[rows], landmarks[rows], position
+        if not config.more_sizes:
+            return augment_item(*item, config)
+        turns = [replace(config, size=size, more_sizes=()) for size in (config.size, *config.more_sizes)]
+        turn = tf.cast(position // config.batch % len(turns), tf.int32)
+        chosen: dict[str, tf.Tensor] = tf.switch_case(turn, [partial(augment_item, *item, one) for one in turns])
+        return chosen
 
-    shapes = {"image": [config.size, config.size, 3], "boxes": [None, 4], "landmarks": [None, 5, 2], "count": []}
+    side = None if config.more_sizes else config.size
+    shapes = {"image": [side, side, 3], "boxes": [None, 4], "landmarks": [None, 5, 2], "count": []}
     padding = {
         "image": np.uint8(0),
         "boxes": np.float32(0),

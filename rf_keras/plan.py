@@ -47,8 +47,9 @@ def print_plan(
         + (f"; starting from {config.init}" if config.init else "")
     )
     print(
-        f"plan: {config.epochs} epochs = {steps} steps of {config.batch} images at {config.size} px, {config.augment} "
-        f"augmentation, {config.optimizer} {config.learning_rate:g} {config.schedule}; run directory {run_dir}"
+        f"plan: {config.epochs} epochs = {steps} steps of {config.batch} images at "
+        f"{' and '.join(map(str, config.sizes))} px, {config.augment} augmentation, "
+        f"{config.optimizer} {config.learning_rate:g} {config.schedule}; run directory {run_dir}"
     )
     if not faces:
         raise ValueError(f"{source}: no face in {len(samples)} images, nothing to learn from")
@@ -62,7 +63,13 @@ def print_plan(
 
 
 def _batches(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int], count: int) -> tf.data.Dataset:
-    data = DataConfig(size=config.size, batch=config.batch, augment=AUGMENTATIONS[config.augment], seed=config.seed)
+    data = DataConfig(
+        size=config.size,
+        more_sizes=config.more_sizes,
+        batch=config.batch,
+        augment=AUGMENTATIONS[config.augment],
+        seed=config.seed,
+    )
     return make_batches(samples, data, sample_stream(sizes, config.data_weights, config.seed, count * config.batch))
 
 
@@ -70,11 +77,12 @@ def _count_matches(
     config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int], wanted: int
 ) -> tuple[dict[float, int], int]:
     """Positive anchors by size over about `wanted` augmented images, and how many images those were."""
-    anchor_size = config.model.anchors(config.size, config.size)[:, 2]
     counts = dict.fromkeys((float(np.float32(size)) for level in config.model.anchor_sizes for size in level), 0)
     images = 0
     for batch in _batches(config, samples, sizes, max(1, wanted // config.batch)):
-        matched = match(batch["boxes"], batch["count"], config.model, config.size, config.size).numpy()
+        side = batch["image"].shape[1]
+        matched = match(batch["boxes"], batch["count"], config.model, side, side).numpy()
+        anchor_size = config.model.anchors(side, side)[:, 2]
         values, numbers = np.unique(anchor_size[np.nonzero(matched >= 0)[1]], return_counts=True)
         for value, number in zip(values, numbers, strict=True):
             counts[float(value)] = counts.get(float(value), 0) + int(number)
@@ -86,14 +94,14 @@ def _print_time(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[
     model = build_model(config.model)
     optimizer = make_optimizer(config)
     optimizer.build(model.trainable_variables)
-    train_step = make_train_step(
-        model, optimizer, [], tf.Variable(0, dtype=tf.int64), config, tf.distribute.get_strategy()
-    )
+    step, strategy = tf.Variable(0, dtype=tf.int64), tf.distribute.get_strategy()
+    turns = [make_train_step(model, optimizer, [], step, config, strategy, size) for size in config.sizes]
+    warmup, timed = 2 * len(turns), PROBE_STEPS * len(turns)
     timer = 0.0
-    for number, batch in enumerate(_batches(config, samples, sizes, PROBE_STEPS + 2)):
-        if number == 2:
+    for number, batch in enumerate(_batches(config, samples, sizes, warmup + timed)):
+        if number == warmup:
             timer = time.perf_counter()
-        float(train_step(batch)["loss"])
-    seconds = (time.perf_counter() - timer) / PROBE_STEPS
+        float(turns[number % len(turns)](batch)["loss"])
+    seconds = (time.perf_counter() - timer) / timed
     speed = config.batch / seconds
-    print(f"speed: {speed:.1f} images/s over {PROBE_STEPS} steps; about {steps * seconds / 60:.1f} minutes in all")
+    print(f"speed: {speed:.1f} images/s over {timed} steps; about {steps * seconds / 60:.1f} minutes in all")

@@ -149,7 +149,7 @@ def estimate_statistics(model: keras.Model, images: Iterable[np.ndarray]) -> int
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     inner = keras.Model(model.input, [layer.input for layer in norms])
 
-    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.float32)])
+    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.float32)], autograph=False)
     def moments(image: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         return [tf.nn.moments(x, axes=[0, 1, 2]) for x in inner(image, training=False)]
 

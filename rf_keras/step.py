@@ -25,6 +25,7 @@ def make_train_step(
     step: tf.Variable,
     config: TrainConfig,
     strategy: tf.distribute.Strategy,
+    size: int,
 ) -> Callable[[Batch], dict[str, tf.Tensor]]:
     """The compiled step.
 
@@ -35,18 +36,19 @@ def make_train_step(
         step: counted up by each call.
         config: of the run.
         strategy: the replicas; positives are counted and losses divided over the global batch, gradients summed.
+        size: side of the batch's images, pixels: one of `config.sizes`.
 
     Returns:
         A function of a batch (`pipeline.make_batches`) that gives float32 scalars `loss`, `box`, `classes`, `landmark`,
         `positives` (all of the global batch) and `gradient_norm`.
     """
-    anchors = tf.constant(config.model.anchors(config.size, config.size))
+    anchors = tf.constant(config.model.anchors(size, size))
     mean = tf.constant(ModelSpec.mean, tf.float32)
     variables = model.trainable_variables
 
     def replica_step(batch: Batch) -> dict[str, tf.Tensor]:
         context = tf.distribute.get_replica_context()
-        matched = match(batch["boxes"], batch["count"], config.model, config.size, config.size)
+        matched = match(batch["boxes"], batch["count"], config.model, size, size)
         with tf.GradientTape() as tape:
             outputs = model(tf.cast(batch["image"], tf.float32) - mean, training=not config.freeze_bn)
             sums = multibox_sums(
@@ -81,7 +83,7 @@ def make_train_step(
         }
 
     signature = {
-        "image": tf.TensorSpec([None, config.size, config.size, 3], tf.uint8),
+        "image": tf.TensorSpec([None, size, size, 3], tf.uint8),
         "boxes": tf.TensorSpec([None, None, 4], tf.float32),
         "landmarks": tf.TensorSpec([None, None, 5, 2], tf.float32),
         "count": tf.TensorSpec([None], tf.int32),

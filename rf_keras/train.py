@@ -112,13 +112,20 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], held: Seque
     # -------------------------------------------------------------------------------------------- data
     stream = sample_stream(sizes, config.data_weights, config.seed, total * config.batch)
     data_config = DataConfig(
-        size=config.size, batch=config.batch, augment=AUGMENTATIONS[config.augment], seed=config.seed
+        size=config.size,
+        more_sizes=config.more_sizes,
+        batch=config.batch,
+        augment=AUGMENTATIONS[config.augment],
+        seed=config.seed,
     )
     start = int(run.step)
     batches = iter(distribute_batches(run.strategy, samples, data_config, stream, start * config.batch))
 
     # -------------------------------------------------------------------------------------------- logs
-    train_step = make_train_step(run.model, run.optimizer, run.average, run.step, config, run.strategy)
+    turns = [
+        make_train_step(run.model, run.optimizer, run.average, run.step, config, run.strategy, size)
+        for size in config.sizes
+    ]
     log = MetricsLog(run.run_dir, start)
     writer = tf.summary.create_file_writer(str(run.run_dir / "tensorboard"))
     figures: dict[str, Any] = {"steps": total, "val_ap": None, "best_ap": None, "images_per_second": None}
@@ -131,7 +138,7 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], held: Seque
         for step in range(start, total):
             rate = learning_rate(step, total, config)
             run.optimizer.learning_rate = rate
-            parts = {key: float(value) for key, value in train_step(next(batches)).items()}
+            parts = {key: float(value) for key, value in turns[step % len(turns)](next(batches)).items()}
             if not np.isfinite(parts["loss"]):
                 chosen = stream[step * config.batch : (step + 1) * config.batch]
                 names = ", ".join(samples[index].image.name for index in chosen)

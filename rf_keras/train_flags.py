@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
@@ -17,6 +18,7 @@ SETTINGS = {
     "val_share": "share of the training images held out for validation",
     "val_images": "validation images at most",
     "size": "side of the training images, pixels, a multiple of 32",
+    "more_sizes": "further sides, comma-separated; steps take turns (640 with 320 here: one model for both inputs)",
     "val_size": "letterbox size in validation, pixels (0: as --size)",
     "batch": "images per step, over all replicas",
     "epochs": "passes over the training images",
@@ -38,6 +40,7 @@ SETTINGS = {
     "distribute": "none, mirrored (all local devices) or multiworker (TF_CONFIG)",
     "seed": "of weights, order and augmentation",
 }
+LISTS: dict[str, Callable[[str], Any]] = {"data_weights": float, "milestones": float, "more_sizes": int}
 NETWORK = ("activation", "width", "anchor_sizes", "class_logits")
 
 
@@ -86,7 +89,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         if name == "data_dirs":
             continue
         default = defaults[name]
-        if name in ("data_weights", "milestones"):
+        if name in LISTS:
             flags.DEFINE_list(name, None, text, flag_values=values)
         else:
             kind = str if default is None else type(default)
@@ -127,9 +130,9 @@ def given_settings(args: flags.FlagValues) -> dict[str, Any]:
         value = args[name].value
         if value is None:
             continue
-        if name in ("data_weights", "milestones"):
+        if name in LISTS:
             try:
-                value = tuple(float(part) for part in value)
+                value = tuple(LISTS[name](part) for part in value)
             except ValueError as error:
                 raise ValueError(f"--{name} is {','.join(value)!r}, expected numbers split by commas") from error
         given[name] = value

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import rf_keras  # noqa: F401  # TensorFlow's settings, before a test module imports TensorFlow: as in the commands
 
 ROOT = Path(__file__).resolve().parent.parent
 

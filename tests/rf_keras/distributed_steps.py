@@ -37,7 +37,7 @@ def main(how: str, data_dir: str, output: str) -> None:
     samples, sizes = read_folders([data_dir])
     data = DataConfig(size=SIZE, batch=BATCH, augment=AUGMENTATIONS["light"], seed=0)
     batches = iter(distribute_batches(strategy, samples, data, sample_stream(sizes, None, 0, STEPS * BATCH)))
-    step = make_train_step(run.model, run.optimizer, run.average, run.step, config, strategy)
+    step = make_train_step(run.model, run.optimizer, run.average, run.step, config, strategy, config.size)
     losses = [float(step(next(batches))["loss"]) for _ in range(STEPS)]
     weights = {weight.name: weight.numpy() for weight in run.model.weights}
     # Not by the code under test: only worker 0 may write the run.

@@ -164,6 +164,19 @@ def test_a_resume_goes_on_with_the_same_items(faces: list[Sample]) -> None:
     assert not np.array_equal(twice[0], twice[1])
 
 
+def test_sizes_take_turns(faces: list[Sample]) -> None:
+    config = DataConfig(size=96, more_sizes=(64, 160), batch=4, augment=PRESETS["scale"], seed=1)
+    stream = sample_stream([12], None, 1, 30)
+    whole = batches(faces, config, stream)
+    assert [batch["image"].shape[1:3] for batch in whole] == [(96, 96), (64, 64), (160, 160)] * 2 + [(96, 96)]
+    # Each batch is what a run of that size alone would have in its place, however the work is cut.
+    alone = {size: batches(faces, replace(config, size=size, more_sizes=()), stream) for size in (96, 64, 160)}
+    assert same(whole, [alone[size][at] for at, size in enumerate([96, 64, 160] * 2 + [96])])
+    assert same(whole[1:], batches(faces, config, stream, start=4))
+    share = batches(faces, config, stream, worker=(1, 2))
+    assert all(np.array_equal(part["image"], batch["image"][2:]) for part, batch in zip(share, whole, strict=True))
+
+
 def test_last_batch_is_kept_on_request(faces: list[Sample]) -> None:
     config = DataConfig(size=96, batch=5, augment=PRESETS["none"])
     assert [len(b["count"]) for b in batches(faces, config, range(12))] == [5, 5]
@@ -205,6 +218,8 @@ def test_bad_requests_are_errors(faces: list[Sample]) -> None:
         make_batches(faces, config, np.arange(13))
     with pytest.raises(ValueError, match="size is 100"):
         DataConfig(size=100)
+    with pytest.raises(ValueError, match="size is 33"):
+        DataConfig(more_sizes=(64, 33))
     with pytest.raises(ValueError, match="batch 0"):
         DataConfig(batch=0)
 

@@ -106,10 +106,14 @@ def test_killed_and_resumed(data: Path, tmp_path: Path, root: Path) -> None:
     assert epochs == list(range(1, config["epochs"] + 1))
 
 
-def test_init_continues_from_weights_and_takes_their_network(unbroken: Path, data: Path, tmp_path: Path) -> None:
+def test_init_continues_from_weights_and_takes_their_network(
+    unbroken: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     start = unbroken / "best.keras"
     run(*SMALL[1:], f"--data_dir={data}", "--epochs=1", f"--init={start}", "--learning_rate=1e-9", "--freeze_bn",
-        "--config=mobilenet0.25", "--ema_decay=0", f"--run_dir={tmp_path / 'tuned'}")  # fmt: skip
+        "--config=mobilenet0.25", "--ema_decay=0", "--more_sizes=96", f"--run_dir={tmp_path / 'tuned'}")  # fmt: skip
+    assert "3 steps of 4 images at 64 and 96 px" in capsys.readouterr().out
+    assert read_run_config(tmp_path / "tuned").more_sizes == (96,)
     assert load_model(tmp_path / "tuned" / "last.keras")[1].backbone == "plain"
     for a, b in zip(weights(start), weights(tmp_path / "tuned" / "last.keras"), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
@@ -126,6 +130,8 @@ def test_loss_that_is_not_finite_stops_and_names_the_batch(data: Path, tmp_path:
     [
         (["--batch=64"], "batch is 64, but there are only 12"),
         (["--size=100"], "size is 100"),
+        (["--more_sizes=96,100"], "more_sizes is .96, 100., expected multiples of 32"),
+        (["--more_sizes=a"], "--more_sizes is 'a'"),
         (["--augment=wild"], "augment is 'wild'"),
         (["--anchor_sizes=ten"], "--anchor_sizes is 'ten'"),
         (["--anchor_sizes=1,1.5/2,2.5/3,3.2"], "match no face"),
