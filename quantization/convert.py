@@ -64,7 +64,8 @@ def stored_ranges(source: Source, size: tuple[int, int]) -> Ranges | None:
 
 def warn_if_larger_than_trained(source: Source, size: tuple[int, int]) -> None:
     """Crops of N pixels hold no face above N; a network trained on them cuts larger ones into pieces (BUILD_NOTES)."""
-    trained = (source.meta.get("train") or {}).get("size")
+    recipe = source.meta.get("train") or {}
+    trained = max([recipe.get("size") or 0, *recipe.get("more_sizes", ())])
     if trained and max(size) > trained:
         warn(
             f"{source.weights}: trained at {trained} pixels, exporting at {size[0]}×{size[1]}: faces above "

@@ -66,6 +66,8 @@ def test_same_input_gives_the_same_bytes_as_script_and_as_module(
         ({"train": {"size": 320}}, (256, 352), "train the last part at 352"),
         ({"train": {"size": 640}}, (640, 640), ""),
         ({"train": {"size": 640}}, (320, 320), ""),
+        ({"train": {"size": 320, "more_sizes": [512]}}, (640, 640), "trained at 512 pixels, exporting at 640×640"),
+        ({"train": {"size": 320, "more_sizes": [640]}}, (640, 640), ""),
         ({}, (640, 640), ""),
         ({"train": None}, (640, 640), ""),
     ],
