@@ -29,10 +29,13 @@ demo: $(STAMP)
 
 # Repeat the export of the shipped models from the committed weights: the same bytes on the same versions.
 MODELS := tflite/models
-QAT_WEIGHTS := rf_keras/weights/retinaface_mobilenet0.25_qat.keras
+WEIGHTS := rf_keras/weights
+EXPORT := $(BIN)/python quantization/convert.py --int8 --weights $(WEIGHTS)
 model: $(STAMP)
-	for size in 640 320; do $(BIN)/python quantization/convert.py --int8 --weights $(QAT_WEIGHTS) --size $$size \
-		--output $(MODELS)/retinaface_mnet025_$${size}_int8.tflite || exit 1; done
+	for size in 640 320; do \
+		$(EXPORT)/retinaface_mobilenet0.25_qat.keras --size $$size --output $(MODELS)/retinaface_mnet025_$${size}_int8.tflite && \
+		$(EXPORT)/retinaface_fast_qat.keras --size $$size --output $(MODELS)/retinaface_fast_$${size}_int8.tflite || exit 1; \
+	done
 	cd $(MODELS) && sha256sum --check SHA256SUMS
 
 lint: $(STAMP)
