@@ -25,13 +25,12 @@ import tensorflow as tf
 from absl import app, flags
 from tqdm import tqdm
 
-from rf_keras.augment import PRESETS as AUGMENTATIONS
 from rf_keras.config import PRESETS, TrainConfig
 from rf_keras.losses import multibox_sums, normalize
 from rf_keras.matching import match
 from rf_keras.model import build_model, flatten_outputs
 from rf_keras.optimization import make_optimizer
-from rf_keras.pipeline import DataConfig, make_batches, measure, read_folders, sample_stream
+from rf_keras.pipeline import data_config, make_batches, measure, read_folders, sample_stream
 from rf_keras.step import Batch, make_train_step
 from rf_keras.synthetic import synthetic_dir
 from rf_keras.wider import Sample
@@ -93,7 +92,7 @@ def take_turns(calls: dict[str, Callable[[], Any]], rounds: int, title: str) -> 
 
 def measure_size(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int], rounds: int) -> dict[str, Any]:
     """All figures at `config.size`, JSON-ready."""
-    data = DataConfig(size=config.size, batch=config.batch, augment=AUGMENTATIONS[config.augment], seed=config.seed)
+    data = data_config(config)
     stream = sample_stream(sizes, None, config.seed, config.batch * (rounds + SPARE_BATCHES))
     pipeline = measure(samples, stream, data, rounds)
 
@@ -157,7 +156,7 @@ def resident_mb() -> float:
 
 def memory_growth(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int], steps: int) -> dict[str, Any]:
     """Resident MB after a tenth of the steps, when all buffers are there, and after all of them."""
-    data = DataConfig(size=config.size, batch=config.batch, augment=AUGMENTATIONS[config.augment], seed=config.seed)
+    data = data_config(config)
     model = build_model(config.model)
     optimizer = make_optimizer(config)
     optimizer.build(model.trainable_variables)

@@ -26,7 +26,7 @@ from absl import app, flags
 
 from rf_keras import augment
 from rf_keras.augment import PRESETS, AugmentConfig
-from rf_keras.config import REFERENCE_ANCHORS, SMALL_ANCHORS, ModelConfig
+from rf_keras.config import REFERENCE_ANCHORS, SMALL_ANCHORS, ModelConfig, TrainConfig
 from rf_keras.matching import match
 from rf_keras.synthetic import synthetic_dir
 from rf_keras.wider import UNKNOWN, Sample, read_labels
@@ -67,6 +67,17 @@ class DataConfig:
                 raise ValueError(f"size is {size}, expected a multiple of 32 pixels")
         if self.batch < 1 or self.threads < 0:
             raise ValueError(f"batch {self.batch}, threads {self.threads}: expected batch >= 1, threads >= 0")
+
+
+def data_config(config: TrainConfig) -> DataConfig:
+    """How a training run makes its batches."""
+    return DataConfig(
+        size=config.size,
+        more_sizes=config.more_sizes,
+        batch=config.batch,
+        augment=PRESETS[config.augment],
+        seed=config.seed,
+    )
 
 
 def read_folders(data_dirs: Sequence[str | Path], max_missing: float = 0.0) -> tuple[list[Sample], list[int]]:

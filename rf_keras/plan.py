@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from rf_keras.augment import PRESETS as AUGMENTATIONS
 from rf_keras.config import TrainConfig
 from rf_keras.matching import match
 from rf_keras.model import build_model
 from rf_keras.optimization import make_optimizer
-from rf_keras.pipeline import DataConfig, make_batches, sample_stream
+from rf_keras.pipeline import data_config, make_batches, sample_stream
 from rf_keras.step import make_train_step
 from rf_keras.wider import Sample
 
@@ -63,14 +62,9 @@ def print_plan(
 
 
 def _batches(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int], count: int) -> tf.data.Dataset:
-    data = DataConfig(
-        size=config.size,
-        more_sizes=config.more_sizes,
-        batch=config.batch,
-        augment=AUGMENTATIONS[config.augment],
-        seed=config.seed,
+    return make_batches(
+        samples, data_config(config), sample_stream(sizes, config.data_weights, config.seed, count * config.batch)
     )
-    return make_batches(samples, data, sample_stream(sizes, config.data_weights, config.seed, count * config.batch))
 
 
 def _count_matches(

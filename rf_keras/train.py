@@ -27,7 +27,7 @@ from rf_keras.config import TrainConfig
 from rf_keras.evaluate import AP_SCORE_THRESHOLD, evaluate_keras
 from rf_keras.model_file import read_config, save_model
 from rf_keras.optimization import learning_rate
-from rf_keras.pipeline import DataConfig, distribute_batches, read_folders, sample_stream, unreadable_images
+from rf_keras.pipeline import data_config, distribute_batches, read_folders, sample_stream, unreadable_images
 from rf_keras.plan import print_plan
 from rf_keras.run_dir import (
     BEST,
@@ -111,15 +111,8 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], held: Seque
 
     # -------------------------------------------------------------------------------------------- data
     stream = sample_stream(sizes, config.data_weights, config.seed, total * config.batch)
-    data_config = DataConfig(
-        size=config.size,
-        more_sizes=config.more_sizes,
-        batch=config.batch,
-        augment=AUGMENTATIONS[config.augment],
-        seed=config.seed,
-    )
     start = int(run.step)
-    batches = iter(distribute_batches(run.strategy, samples, data_config, stream, start * config.batch))
+    batches = iter(distribute_batches(run.strategy, samples, data_config(config), stream, start * config.batch))
 
     # -------------------------------------------------------------------------------------------- logs
     turns = [
