@@ -71,9 +71,13 @@ def _channel_means(
     mean = tf.constant(ModelSpec.mean, tf.float32)
 
     @tf.function(autograph=False)
-    def of_batch(batch: tf.Tensor) -> list[tf.Tensor]:
-        outputs = network(tf.cast(batch, tf.float32) - mean, training=False)
+    def of_image(image: tf.Tensor) -> list[tf.Tensor]:
+        outputs = network(tf.cast(image, tf.float32) - mean, training=False)
         clipped = [tf.clip_by_value(value, *limit) for value, limit in zip(outputs, limits, strict=True)]
         return [tf.reduce_mean(value, (0, 1, 2)) for value in clipped]
 
-    return lambda: [value.numpy() for value in of_batch(images)]
+    def over_images() -> list[np.ndarray]:
+        each = [[value.numpy() for value in of_image(image[None])] for image in images]
+        return [np.mean(values, axis=0) for values in zip(*each, strict=True)]
+
+    return over_images
