@@ -11,7 +11,7 @@ TRAIN = [
     "matplotlib>=3.8,<4",
     "scipy>=1.11",
 ]
-PRETRAINED = ["onnx>=1.16,<2"]
+PRETRAINED = ["onnx>=1.16,<2", "onnxruntime>=1.16,<2"]
 DEV = [
     "pytest==9.2.0",
     "pytest-xdist==3.8.0",

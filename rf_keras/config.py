@@ -117,6 +117,8 @@ class TrainConfig:
         freeze_bn: keep BN statistics and scales as they are.
         mixed_precision: compute in float16 (GPUs).
         init: weights file to start from.
+        teacher: ONNX file of an SCRFD network (`teacher.Teacher`) whose outputs replace labels, matching and mining as
+            the targets. Labels still choose the crops and the validation AP. None: learn from the labels.
         val_every: epochs between validations.
         checkpoint_steps: steps between checkpoints.
         distribute: "none", "mirrored" (all local devices) or "multiworker" (TF_CONFIG).
@@ -147,6 +149,7 @@ class TrainConfig:
     freeze_bn: bool = False
     mixed_precision: bool = False
     init: str | None = None
+    teacher: str | None = None
     val_every: int = 1
     checkpoint_steps: int = 500
     distribute: str = "none"

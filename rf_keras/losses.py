@@ -10,6 +10,10 @@ from rf_keras.box_coding import encode_boxes, encode_landmarks
 
 NEGATIVES_PER_POSITIVE = 7
 BOX_WEIGHT = 2.0
+TEACHER_FLOOR = 0.1  # below this score a teacher's boxes and points mean nothing
+# Focal losses are small and landmark codes large: at the start of a run the three parts were 0.2, 1.3 and 5, and the
+# clipped gradient was the landmarks' alone.
+TEACHER_SCORE_WEIGHT, TEACHER_LANDMARK_WEIGHT = 8.0, 0.25
 
 
 class LossSums(NamedTuple):
@@ -101,6 +105,44 @@ def multibox_sums(
         landmark=point_loss,
         positives=tf.cast(tf.shape(where)[0], tf.float32),
         positives_with_landmarks=tf.reduce_sum(tf.cast(known, tf.float32)),
+    )
+
+
+def teacher_sums(
+    predictions: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+    said: tf.Tensor,
+    anchors: tf.Tensor,
+    variances: tuple[float, float],
+) -> LossSums:
+    """The three loss sums of a batch whose targets are another detector's outputs (knowledge distillation).
+
+    Args:
+        predictions: logits [B, A, 2], deltas [B, A, 4], landmark deltas [B, A, 10] (`model.flatten_outputs`).
+        said: float32 [B, A, 15], per anchor score, box and points in pixels (`teacher.Teacher`).
+        anchors: float32 [A, 3], pixels.
+        variances: of the box code.
+
+    Returns:
+        Quality focal loss of the score (Li et al. 2020, β = 2) over all anchors; smooth-L1 of the codes weighted by the
+        teacher's score where that is at least `TEACHER_FLOOR`; both counts are the sum of those weights. Scaled by
+        `TEACHER_SCORE_WEIGHT` and `TEACHER_LANDMARK_WEIGHT`.
+    """
+    logits, deltas, points = predictions
+    logit = logits[..., 1] - logits[..., 0]  # [B, A]
+    score = said[..., 0]
+    entropy = tf.nn.softplus(logit) - score * logit
+    weight = tf.where(score >= TEACHER_FLOOR, score, 0.0)
+    # Where nothing is found a teacher's box may be anything; a product with 0 would keep an infinite error.
+    box_error = tf.where(weight[..., None] > 0, deltas - encode_boxes(said[..., 1:5], anchors, variances), 0.0)
+    true_points = tf.reshape(said[..., 5:], tf.concat([tf.shape(said)[:-1], [5, 2]], axis=0))
+    point_error = tf.where(weight[..., None] > 0, points - encode_landmarks(true_points, anchors, variances), 0.0)
+    weights = tf.reduce_sum(weight)
+    return LossSums(
+        box=tf.reduce_sum(weight[..., None] * smooth_l1(box_error)),
+        classes=TEACHER_SCORE_WEIGHT * tf.reduce_sum(tf.square(tf.sigmoid(logit) - score) * entropy),
+        landmark=TEACHER_LANDMARK_WEIGHT * tf.reduce_sum(weight[..., None] * smooth_l1(point_error)),
+        positives=weights,
+        positives_with_landmarks=weights,
     )
 
 

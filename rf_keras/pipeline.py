@@ -29,6 +29,7 @@ from rf_keras.augment import PRESETS, AugmentConfig
 from rf_keras.config import REFERENCE_ANCHORS, SMALL_ANCHORS, ModelConfig, TrainConfig
 from rf_keras.matching import match
 from rf_keras.synthetic import synthetic_dir
+from rf_keras.teacher import Teacher
 from rf_keras.wider import UNKNOWN, Sample, read_labels
 from tflite.command import flags_only, user_errors
 from tflite.draw import BOX_COLOR, LANDMARK_COLORS
@@ -51,6 +52,7 @@ class DataConfig:
         seed: of all random choices.
         fill: colour (BGR, 0-255) outside the photo.
         threads: images worked on at once; 0 lets tf.data choose.
+        teacher: ONNX file of a network that is asked about every image (`teacher.Teacher`); None: nobody is.
     """
 
     size: int = 640
@@ -60,6 +62,7 @@ class DataConfig:
     seed: int = 0
     fill: tuple[float, ...] = ModelSpec.mean
     threads: int = 0
+    teacher: str | None = None
 
     def __post_init__(self) -> None:
         for size in (self.size, *self.more_sizes):
@@ -77,6 +80,7 @@ def data_config(config: TrainConfig) -> DataConfig:
         batch=config.batch,
         augment=PRESETS[config.augment],
         seed=config.seed,
+        teacher=config.teacher,
     )
 
 
@@ -151,7 +155,7 @@ def make_batches(
         on) being the i-th of `size` and `more_sizes`, counted round; `boxes` float32 [B, G, 4] x1, y1,
         x2, y2 in pixels of that image; `landmarks` float32 [B, G, 5, 2], all −1 where unknown; `count` int32 [B]: rows
         of `boxes` and `landmarks` that are faces. G is the batch's largest count, at least 1; the rest is zeros
-        (landmarks −1).
+        (landmarks −1). With a teacher also `teacher` float32 [B, A, 15], what it says of each anchor.
 
     Raises:
         ValueError: the batch cannot be shared evenly, or the stream does not fit the samples.
@@ -199,7 +203,11 @@ def make_batches(
     data = tf.data.Dataset.from_tensor_slices((positions, stream[positions]))
     data = data.map(make_item, num_parallel_calls=config.threads or tf.data.AUTOTUNE, deterministic=True)
     data = data.padded_batch(config.batch // (workers * replicas), shapes, padding, drop_remainder)
-    return data.map(_at_least_one_row).prefetch(2)
+    data = data.map(_at_least_one_row)
+    if config.teacher:
+        teacher = Teacher(config.teacher)
+        data = data.map(lambda batch: {**batch, "teacher": teacher.maps(batch["image"])})
+    return data.prefetch(2)
 
 
 def distribute_batches(

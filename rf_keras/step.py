@@ -9,10 +9,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 from rf_keras.config import TrainConfig
-from rf_keras.losses import multibox_sums, normalize
+from rf_keras.losses import LossSums, multibox_sums, normalize, teacher_sums
 from rf_keras.matching import match
 from rf_keras.model import flatten_outputs
 from rf_keras.optimization import decay_gradients, decay_weights, update_average
+from rf_keras.teacher import FIELDS
 from tflite.spec import ModelSpec
 
 Batch = dict[str, tf.Tensor]
@@ -46,19 +47,18 @@ def make_train_step(
     mean = tf.constant(ModelSpec.mean, tf.float32)
     variables = model.trainable_variables
 
+    def loss_sums(outputs: list[tf.Tensor], batch: Batch) -> LossSums:
+        predictions = flatten_outputs(outputs, config.model)
+        if config.teacher:
+            return teacher_sums(predictions, batch["teacher"], anchors, config.model.variances)
+        matched = match(batch["boxes"], batch["count"], config.model, size, size)
+        return multibox_sums(predictions, matched, batch["boxes"], batch["landmarks"], anchors, config.model.variances)
+
     def replica_step(batch: Batch) -> dict[str, tf.Tensor]:
         context = tf.distribute.get_replica_context()
-        matched = match(batch["boxes"], batch["count"], config.model, size, size)
         with tf.GradientTape() as tape:
             outputs = model(tf.cast(batch["image"], tf.float32) - mean, training=not config.freeze_bn)
-            sums = multibox_sums(
-                flatten_outputs(outputs, config.model),
-                matched,
-                batch["boxes"],
-                batch["landmarks"],
-                anchors,
-                config.model.variances,
-            )
+            sums = loss_sums(outputs, batch)
             counts = context.all_reduce("sum", [sums.positives, sums.positives_with_landmarks])
             losses = normalize(sums, *counts)
             scaled = optimizer.get_scaled_loss(losses.total) if config.mixed_precision else losses.total
@@ -88,6 +88,8 @@ def make_train_step(
         "landmarks": tf.TensorSpec([None, None, 5, 2], tf.float32),
         "count": tf.TensorSpec([None], tf.int32),
     }
+    if config.teacher:
+        signature["teacher"] = tf.TensorSpec([None, None, FIELDS], tf.float32)
 
     def train_step(batch: Batch) -> dict[str, tf.Tensor]:
         results: dict[str, Any] = strategy.run(replica_step, args=(batch,))

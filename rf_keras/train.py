@@ -42,6 +42,7 @@ from rf_keras.run_dir import (
 from rf_keras.run_state import Run, is_chief, make_strategy
 from rf_keras.step import make_train_step
 from rf_keras.synthetic import synthetic_dir
+from rf_keras.teacher import Teacher, check_teachable
 from rf_keras.train_flags import config_from_flags, define_flags, given_network, given_settings
 from rf_keras.wider import Sample
 from tflite.command import flags_only, user_errors
@@ -235,6 +236,9 @@ def command(args: flags.FlagValues) -> None:
     strategy = tf.distribute.get_strategy() if args.dry_run else make_strategy(config)
     if config.augment not in AUGMENTATIONS:
         raise ValueError(f"augment is {config.augment!r}, expected one of {', '.join(AUGMENTATIONS)}")
+    if config.teacher:
+        check_teachable(config.model)
+        Teacher(config.teacher)  # fails before anything is written
     samples, sizes, held = split_samples(config, args.max_missing)
     if len(samples) < config.batch:
         raise ValueError(f"batch is {config.batch}, but there are only {len(samples)} training images")

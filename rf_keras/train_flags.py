@@ -35,6 +35,7 @@ SETTINGS = {
     "freeze_bn": "keep BN statistics and scales as they are",
     "mixed_precision": "compute in float16 (GPUs)",
     "init": "weights file to start from; its network is used, changed by the network flags",
+    "teacher": "SCRFD network (.onnx) whose outputs are the targets, instead of matched labels",
     "val_every": "epochs between validations",
     "checkpoint_steps": "steps between checkpoints",
     "distribute": "none, mirrored (all local devices) or multiworker (TF_CONFIG)",

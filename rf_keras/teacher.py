@@ -1,0 +1,133 @@
+"""A stronger detector as the source of training targets: SCRFD networks in ONNX, which have the reference's anchors.
+
+    python -m rf_keras.train --teacher scrfd.onnx …
+
+SCRFD (Guo et al. 2021) puts two anchors of 2 and 4 strides' side on each cell of strides 8, 16 and 32, as the reference
+RetinaFace does, so each of its outputs belongs to one anchor of ours. It is asked about the augmented images.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rf_keras.config import REFERENCE_ANCHORS, ModelConfig
+from tflite.anchors import make_anchors
+
+STRIDES = (8, 16, 32)
+CODES = (1, 4, 10)  # per anchor: score; distances to left, top, right, bottom; five points
+FIELDS = sum(CODES)
+PROBE_SIDE = 64  # pixels
+
+
+def check_teachable(model: ModelConfig) -> None:
+    """Refuse a network whose anchors are not the teacher's.
+
+    Raises:
+        ValueError: other strides or anchor sizes.
+    """
+    if model.strides != STRIDES or model.anchor_sizes != REFERENCE_ANCHORS:
+        raise ValueError(
+            f"--teacher: the network has anchors {model.anchor_sizes} at strides {model.strides}, a teacher's are "
+            f"{REFERENCE_ANCHORS} at {STRIDES}: give "
+            "--anchor_sizes 16,32/64,128/256,512"
+        )
+
+
+class Teacher:
+    """An SCRFD network with five points per face, as InsightFace exports it; runs on one image at a time.
+
+    Args:
+        path: ONNX file: one input [1, 3, H, W], RGB scaled to (x − 127.5) / 128; nine outputs, score, distances and
+            points (in strides from the cell's top left corner, scores after the sigmoid) of three levels. Files
+            made for one input size work for all.
+        threads: of ONNX Runtime; 0: half of the processors, as the student needs the others.
+
+    Raises:
+        ValueError: ONNX Runtime is missing, or the file is no such network.
+    """
+
+    def __init__(self, path: str | Path, threads: int = 0) -> None:
+        try:
+            import onnx
+            import onnxruntime
+        except ImportError as error:
+            raise ValueError(f"{path}: a teacher needs onnx and onnxruntime: pip install '.[pretrained]'") from error
+        if not Path(path).is_file():
+            raise ValueError(f"{path}: no such file, expected an SCRFD network in ONNX")
+        try:
+            network = _any_size(onnx.load(str(path)))
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads or max(1, (os.cpu_count() or 1) // 2)
+            options.log_severity_level = 4  # what goes wrong is raised
+            self._session = onnxruntime.InferenceSession(
+                network.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+            self._input = self._session.get_inputs()[0].name
+            outputs = self._session.run(None, {self._input: np.zeros((1, 3, PROBE_SIDE, PROBE_SIDE), np.float32)})
+        except Exception as error:  # protobuf's and ONNX Runtime's errors have no common class
+            reason = " ".join(str(error).split())[:160]
+            raise ValueError(f"{path}: not a network that ONNX Runtime can run ({reason}), expected SCRFD") from error
+        found = sorted(np.shape(output) for output in outputs)
+        rows = [2 * (PROBE_SIDE // stride) ** 2 for stride in STRIDES]
+        keys = [(out.size // out.shape[-1], out.shape[-1]) for out in outputs]
+        wanted = [(count, code) for code in CODES for count in rows]
+        if sorted(keys) != sorted(wanted):
+            raise ValueError(f"{path}: outputs of shapes {found} at 64×64, expected {wanted}: SCRFD with five points")
+        self._order = [keys.index(key) for key in wanted]
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """What the teacher says of each anchor.
+
+        Args:
+            images: uint8 [B, S, S, 3], BGR, S a multiple of 32.
+
+        Returns:
+            float32 [B, A, 15] in the order of `make_anchors`: score (0 to 1), x1, y1, x2, y2 and five times
+            x, y in pixels.
+        """
+        side = images.shape[1]
+        anchors = make_anchors(side, side, STRIDES, REFERENCE_ANCHORS)
+        scale = np.repeat(STRIDES, [2 * (side // stride) ** 2 for stride in STRIDES])[:, None].astype(np.float32)
+        corner = (
+            anchors[:, :2] - scale / 2
+        )  # of the cell: what SCRFD's distances count from, our anchors lie half a cell on
+        said = np.empty((len(images), len(anchors), FIELDS), np.float32)
+        for image, rows in zip(images, said, strict=True):
+            pixels = (image[..., ::-1].astype(np.float32) - 127.5) / 128
+            outputs = self._session.run(None, {self._input: pixels.transpose(2, 0, 1)[None]})
+            ordered = [outputs[at].reshape(-1, outputs[at].shape[-1]) for at in self._order]
+            score, distance, points = (np.concatenate(ordered[3 * kind : 3 * kind + 3]) for kind in range(3))
+            rows[:, :1] = score
+            rows[:, 1:3] = corner - distance[:, :2] * scale
+            rows[:, 3:5] = corner + distance[:, 2:] * scale
+            rows[:, 5:] = np.tile(corner, 5) + points * scale
+        return said
+
+    def maps(self, images: tf.Tensor) -> tf.Tensor:
+        """`__call__` as an operation of a tf.data pipeline."""
+        said = tf.numpy_function(self, [images], tf.float32, stateful=False)
+        said.set_shape([None, None, FIELDS])
+        return said
+
+
+def _any_size(network: Any) -> Any:
+    """The ONNX model without the sizes that PyTorch's exporter wrote into it: its upsampling doubles whatever comes."""
+    import onnx
+
+    for value in (*network.graph.input, *network.graph.output):
+        for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
+            if value.name != network.graph.input[0].name or axis > 1:
+                dimension.dim_param = f"{value.name}_{axis}"
+    del network.graph.value_info[:]
+    doubling = onnx.numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "doubling")
+    network.graph.initializer.append(doubling)
+    for node in network.graph.node:
+        if node.op_type == "Resize" and len(node.input) == 4:  # X, roi, scales, sizes
+            del node.input[2:]
+            node.input.append(doubling.name)
+    return network

@@ -1,0 +1,176 @@
+"""A small ONNX network of SCRFD's form: what it says per anchor, in batches, in the loss and through the command."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import tensorflow as tf
+from absl import flags
+from onnx import TensorProto, helper, numpy_helper
+
+from rf_keras import train
+from rf_keras.augment import PRESETS
+from rf_keras.config import SMALL_ANCHORS, ModelConfig
+from rf_keras.losses import TEACHER_LANDMARK_WEIGHT, TEACHER_SCORE_WEIGHT, teacher_sums
+from rf_keras.pipeline import DataConfig, make_batches, read_folders
+from rf_keras.synthetic import make_dataset
+from rf_keras.teacher import STRIDES, Teacher, check_teachable
+from rf_keras.train_flags import define_flags
+
+FILE_SIDE = 64  # the input size that the file was made for
+BIASES = {"score": (-1.0, 2.0), "bbox": (1, 2, 3, 4, 0.5, 0.5, 0.5, 0.5), "kps": tuple(k / 8 - 1 for k in range(20))}
+
+
+def make_teacher(path: Path, leave_out: int = 0) -> Path:
+    """An SCRFD-like file: averages of the cells, stride 16 by doubling stride 32 to a fixed size as PyTorch's exporter
+    writes it, and 1×1 convs with `BIASES`, where the scores also add 4 × red."""
+    nodes: list[Any] = []
+    constants: list[Any] = []
+    names: list[str] = []
+
+    def constant(name: str, values: Any) -> str:
+        constants.append(numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    for stride in (8, 32):
+        nodes.append(
+            helper.make_node("AveragePool", ["in"], [f"f{stride}"], kernel_shape=[stride] * 2, strides=[stride] * 2)
+        )
+    half = FILE_SIDE // 16
+    resize = ["f32", constant("roi", np.zeros(0, np.float32)), constant("none", np.zeros(0, np.float32))]
+    resize.append(constant("sizes", np.array([1, 3, half, half], np.int64)))
+    options = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    nodes.append(helper.make_node("Resize", resize, ["f16"], **options))
+    for kind, biases in BIASES.items():
+        width = len(biases) // 2
+        shape = constant(f"{kind}_shape", np.array([-1, width], np.int64))
+        for stride in STRIDES:
+            name = f"{kind}_{stride}"
+            weights = np.zeros((len(biases), 3, 1, 1), np.float32)
+            if kind == "score":
+                weights[:, 0] = 4
+            inputs = [f"f{stride}", constant(f"{name}_w", weights), constant(f"{name}_b", np.array(biases, np.float32))]
+            nodes.append(helper.make_node("Conv", inputs, [f"{name}_map"]))
+            nodes.append(helper.make_node("Transpose", [f"{name}_map"], [f"{name}_last"], perm=[0, 2, 3, 1]))
+            last = name if kind != "score" else f"{name}_logit"
+            nodes.append(helper.make_node("Reshape", [f"{name}_last", shape], [last]))
+            if kind == "score":
+                nodes.append(helper.make_node("Sigmoid", [last], [name]))
+            names.append(name)
+    kept = names[: len(names) - leave_out]
+    image = helper.make_tensor_value_info("in", TensorProto.FLOAT, [1, 3, FILE_SIDE, FILE_SIDE])
+    rows = [2 * (FILE_SIDE // int(name.split("_")[1])) ** 2 for name in kept]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [count, len(BIASES[name.split("_")[0]]) // 2])
+        for name, count in zip(kept, rows, strict=True)
+    ]
+    graph = helper.make_graph(nodes, "teacher", [image], outputs, constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6), str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_teacher(tmp_path_factory.mktemp("teacher") / "teacher.onnx")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data") / "faces", 8, seed=5, size=96)
+
+
+@pytest.mark.parametrize("side", [FILE_SIDE, 96])
+def test_pixels_per_anchor_at_any_size(teacher_file: Path, side: int) -> None:
+    images = np.zeros((2, side, side, 3), np.uint8)
+    images[1, :, :, 2] = 255  # red, the last of BGR
+    said = Teacher(teacher_file)(images)
+    assert said.shape == (2, 2 * sum((side // stride) ** 2 for stride in STRIDES), 15) and said.dtype == np.float32
+    for image, red in enumerate((-127.5 / 128, 127.5 / 128)):
+        expected = [1 / (1 + math.exp(-(bias + 4 * red))) for bias in BIASES["score"]]
+        np.testing.assert_allclose(said[image, :2, 0], expected, rtol=1e-5)
+        np.testing.assert_allclose(said[image, -2:, 0], expected, rtol=1e-5)
+    # Row 1, column 2 of stride 8, whose corner is at (16, 8): 1, 2, 3, 4 strides to the left, top, right, bottom.
+    first = 2 * (side // 8 + 2)
+    np.testing.assert_allclose(said[0, first, 1:5], [16 - 8, 8 - 16, 16 + 24, 8 + 32])
+    np.testing.assert_allclose(said[0, first, 5:9], [16 - 8, 8 - 7, 16 - 6, 8 - 5])
+    np.testing.assert_allclose(said[0, first + 1, 1:5], [12, 4, 20, 12])
+    # The last cell of stride 16 and the last of all.
+    corner = side - 16
+    last16 = 2 * ((side // 8) ** 2 + (side // 16) ** 2) - 1
+    np.testing.assert_allclose(said[1, last16, 1:5], [corner - 8, corner - 8, corner + 8, corner + 8])
+    np.testing.assert_allclose(said[1, -1, 13:], [side - 32 + 1.25 * 32, side - 32 + 1.375 * 32])
+
+
+def test_batches_hold_what_the_teacher_says_of_their_images(teacher_file: Path, data: Path) -> None:
+    samples, _ = read_folders([data])
+    config = DataConfig(size=64, more_sizes=(96,), batch=2, augment=PRESETS["light"], teacher=str(teacher_file))
+    teacher = Teacher(teacher_file)
+    for batch, side in zip(make_batches(samples, config, np.arange(4)).as_numpy_iterator(), (64, 96), strict=True):
+        assert batch["image"].shape[1] == side
+        np.testing.assert_array_equal(batch["teacher"], teacher(batch["image"]))
+
+
+def test_loss_by_hand() -> None:
+    anchors = tf.constant([[10.0, 10.0, 20.0], [30.0, 30.0, 20.0]])
+    logits = tf.constant([[[0.0, 1.0], [1.0, 0.0]]])  # face − background: 1 and −1
+    # First anchor: score 0.8, a box 4 px wider and 1 px lower, points 6 px right of the centre. Second: below the floor
+    # and without any size.
+    points = [16.0, 10.0] * 5
+    said = tf.constant([[[0.8, -2.0, 1.0, 22.0, 21.0, *points], [0.05, 5.0, 5.0, 5.0, 5.0, *[9e9] * 10]]])
+    zeros = tf.zeros((1, 2, 4)), tf.zeros((1, 2, 10))
+    sums = teacher_sums((logits, *zeros), said, anchors, (0.1, 0.2))
+    sigmoid = 1 / (1 + math.exp(-1))
+    focal = (sigmoid - 0.8) ** 2 * (math.log1p(math.e) - 0.8)
+    focal += (1 - sigmoid - 0.05) ** 2 * (math.log1p(math.exp(-1)) + 0.05)
+    assert float(sums.classes) == pytest.approx(TEACHER_SCORE_WEIGHT * focal, rel=1e-5)
+    # Codes: centre (0, 1) px = (0, 0.5); log(24 / 20) / 0.2 = 0.9116 and 0.
+    assert float(sums.box) == pytest.approx(0.8 * (0.5 * 0.5**2 + 0.5 * (math.log(1.2) / 0.2) ** 2), rel=1e-4)
+    assert float(sums.landmark) == pytest.approx(TEACHER_LANDMARK_WEIGHT * 0.8 * 5 * (3 - 0.5), rel=1e-5)
+    assert float(sums.positives) == float(sums.positives_with_landmarks) == pytest.approx(0.8)
+
+
+def run(*arguments: str | Path) -> None:
+    values = flags.FlagValues()
+    define_flags(values)
+    values(["train", *map(str, arguments)])
+    train.command(values)
+
+
+def test_training_learns_the_teachers_answers(teacher_file: Path, data: Path, tmp_path: Path) -> None:
+    settings = ["--config=fast", "--anchor_sizes=16,32/64,128/256,512", "--size=64", "--more_sizes=96", "--batch=4"]
+    settings += ["--warmup_steps=2", "--augment=light", "--val_share=0", "--epochs=6", "--seed=2"]
+    run(*settings, f"--data_dir={data}", f"--teacher={teacher_file}", f"--run_dir={tmp_path / 'run'}")
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
+    # Every image here is bright enough in red for one of two anchors to count as a face, which no label would do.
+    assert float(rows[0]["positives_per_image"]) > 50
+
+
+def test_files_that_cannot_teach(tmp_path: Path) -> None:
+    (tmp_path / "text.onnx").write_text("no network")
+    for path, message in (
+        (tmp_path / "absent.onnx", "absent.onnx: no such file, expected an SCRFD network"),
+        (tmp_path / "text.onnx", "text.onnx: not a network that ONNX Runtime can run"),
+        (make_teacher(tmp_path / "boxes.onnx", leave_out=3), "boxes.onnx: outputs of shapes .* SCRFD with five points"),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            Teacher(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_other_anchors_cannot_be_taught(teacher_file: Path, data: Path, tmp_path: Path) -> None:
+    check_teachable(ModelConfig())
+    with pytest.raises(ValueError, match="give --anchor_sizes 16,32/64,128/256,512"):
+        check_teachable(ModelConfig(anchor_sizes=SMALL_ANCHORS))
+    with pytest.raises(ValueError, match="give --anchor_sizes"):
+        run("--config=fast", f"--data_dir={data}", f"--teacher={teacher_file}", f"--run_dir={tmp_path / 'run'}")
+    with pytest.raises(ValueError, match="no such file"):
+        run("--config=mobilenet0.25", f"--data_dir={data}", "--teacher=no.onnx", f"--run_dir={tmp_path / 'run'}")
+    assert not (tmp_path / "run").exists()
