@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ def print_plan(
         f"network: {config.model.backbone} × {config.model.width:g}, {config.model.activation}, "
         f"anchors {'/'.join(','.join(f'{s:g}' for s in level) for level in config.model.anchor_sizes)}"
         + (f"; starting from {config.init}" if config.init else "")
+        + (f"; targets from {config.teacher}" if config.teacher else "")
     )
     print(
         f"plan: {config.epochs} epochs = {steps} steps of {config.batch} images at "
@@ -73,7 +75,8 @@ def _count_matches(
     """Positive anchors by size over about `wanted` augmented images, and how many images those were."""
     counts = dict.fromkeys((float(np.float32(size)) for level in config.model.anchor_sizes for size in level), 0)
     images = 0
-    for batch in _batches(config, samples, sizes, max(1, wanted // config.batch)):
+    untaught = dataclasses.replace(config, teacher=None)  # its answers would cost seconds and count for nothing here
+    for batch in _batches(untaught, samples, sizes, max(1, wanted // config.batch)):
         side = batch["image"].shape[1]
         matched = match(batch["boxes"], batch["count"], config.model, side, side).numpy()
         anchor_size = config.model.anchors(side, side)[:, 2]

@@ -87,15 +87,14 @@ class Teacher:
             images: uint8 [B, S, S, 3], BGR, S a multiple of 32.
 
         Returns:
-            float32 [B, A, 15] in the order of `make_anchors`: score (0 to 1), x1, y1, x2, y2 and five times
-            x, y in pixels.
+            float32 [B, A, 15] in the order of `make_anchors`: score (0 to 1), x1, y1, x2, y2 and five times x, y, in
+            pixels.
         """
         side = images.shape[1]
         anchors = make_anchors(side, side, STRIDES, REFERENCE_ANCHORS)
         scale = np.repeat(STRIDES, [2 * (side // stride) ** 2 for stride in STRIDES])[:, None].astype(np.float32)
-        corner = (
-            anchors[:, :2] - scale / 2
-        )  # of the cell: what SCRFD's distances count from, our anchors lie half a cell on
+        # SCRFD's distances count from the cell's corner; our anchors lie in its middle.
+        corner = anchors[:, :2] - scale / 2
         said = np.empty((len(images), len(anchors), FIELDS), np.float32)
         for image, rows in zip(images, said, strict=True):
             pixels = (image[..., ::-1].astype(np.float32) - 127.5) / 128

@@ -142,10 +142,13 @@ def run(*arguments: str | Path) -> None:
     train.command(values)
 
 
-def test_training_learns_the_teachers_answers(teacher_file: Path, data: Path, tmp_path: Path) -> None:
+def test_training_learns_the_teachers_answers(
+    teacher_file: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = ["--config=fast", "--anchor_sizes=16,32/64,128/256,512", "--size=64", "--more_sizes=96", "--batch=4"]
     settings += ["--warmup_steps=2", "--augment=light", "--val_share=0", "--epochs=6", "--seed=2"]
     run(*settings, f"--data_dir={data}", f"--teacher={teacher_file}", f"--run_dir={tmp_path / 'run'}")
+    assert f"; targets from {teacher_file}" in capsys.readouterr().out
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
