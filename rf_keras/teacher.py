@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rf_keras.config import REFERENCE_ANCHORS, ModelConfig
-from tflite.anchors import make_anchors
+from rf_keras.config import ModelConfig
 
-STRIDES = (8, 16, 32)
+REFERENCE = ModelConfig()  # whose strides and anchors SCRFD has
 CODES = (1, 4, 10)  # per anchor: score; distances to left, top, right, bottom; five points
 FIELDS = sum(CODES)
 PROBE_SIDE = 64  # pixels
@@ -30,11 +29,11 @@ def check_teachable(model: ModelConfig) -> None:
     Raises:
         ValueError: other strides or anchor sizes.
     """
-    if model.strides != STRIDES or model.anchor_sizes != REFERENCE_ANCHORS:
+    if (model.strides, model.anchor_sizes) != (REFERENCE.strides, REFERENCE.anchor_sizes):
+        wanted = "/".join(",".join(f"{size:g}" for size in level) for level in REFERENCE.anchor_sizes)
         raise ValueError(
-            f"--teacher: the network has anchors {model.anchor_sizes} at strides {model.strides}, a teacher's are "
-            f"{REFERENCE_ANCHORS} at {STRIDES}: give "
-            "--anchor_sizes 16,32/64,128/256,512"
+            f"--teacher: the network has anchors {model.anchor_sizes} at strides {model.strides}, expected a teacher's "
+            f"at strides {REFERENCE.strides}: give --anchor_sizes {wanted}"
         )
 
 
@@ -73,7 +72,7 @@ class Teacher:
             reason = " ".join(str(error).split())[:160]
             raise ValueError(f"{path}: not a network that ONNX Runtime can run ({reason}), expected SCRFD") from error
         found = sorted(np.shape(output) for output in outputs)
-        rows = [2 * (PROBE_SIDE // stride) ** 2 for stride in STRIDES]
+        rows = _rows(PROBE_SIDE)
         keys = [(out.size // out.shape[-1], out.shape[-1]) for out in outputs]
         wanted = [(count, code) for code in CODES for count in rows]
         if sorted(keys) != sorted(wanted):
@@ -87,14 +86,15 @@ class Teacher:
             images: uint8 [B, S, S, 3], BGR, S a multiple of 32.
 
         Returns:
-            float32 [B, A, 15] in the order of `make_anchors`: score (0 to 1), x1, y1, x2, y2 and five times x, y, in
-            pixels.
+            float32 [B, A, 15] in the order of `ModelConfig.anchors`: score (0 to 1), x1, y1, x2, y2, five times x, y,
+            in pixels.
         """
         side = images.shape[1]
-        anchors = make_anchors(side, side, STRIDES, REFERENCE_ANCHORS)
-        scale = np.repeat(STRIDES, [2 * (side // stride) ** 2 for stride in STRIDES])[:, None].astype(np.float32)
+        anchors = REFERENCE.anchors(side, side)
+        scale = np.repeat(REFERENCE.strides, _rows(side))[:, None].astype(np.float32)
         # SCRFD's distances count from the cell's corner; our anchors lie in its middle.
         corner = anchors[:, :2] - scale / 2
+        corners = np.tile(corner, 5)
         said = np.empty((len(images), len(anchors), FIELDS), np.float32)
         for image, rows in zip(images, said, strict=True):
             pixels = (image[..., ::-1].astype(np.float32) - 127.5) / 128
@@ -104,7 +104,7 @@ class Teacher:
             rows[:, :1] = score
             rows[:, 1:3] = corner - distance[:, :2] * scale
             rows[:, 3:5] = corner + distance[:, 2:] * scale
-            rows[:, 5:] = np.tile(corner, 5) + points * scale
+            rows[:, 5:] = corners + points * scale
         return said
 
     def maps(self, images: tf.Tensor) -> tf.Tensor:
@@ -112,6 +112,11 @@ class Teacher:
         said = tf.numpy_function(self, [images], tf.float32, stateful=False)
         said.set_shape([None, None, FIELDS])
         return said
+
+
+def _rows(side: int) -> list[int]:
+    """Anchors of each level in a square image."""
+    return [REFERENCE.anchors_per_cell * (side // stride) ** 2 for stride in REFERENCE.strides]
 
 
 def _any_size(network: Any) -> Any:

@@ -20,9 +20,10 @@ from rf_keras.config import SMALL_ANCHORS, ModelConfig
 from rf_keras.losses import TEACHER_LANDMARK_WEIGHT, TEACHER_SCORE_WEIGHT, teacher_sums
 from rf_keras.pipeline import DataConfig, make_batches, read_folders
 from rf_keras.synthetic import make_dataset
-from rf_keras.teacher import STRIDES, Teacher, check_teachable
+from rf_keras.teacher import Teacher, check_teachable
 from rf_keras.train_flags import define_flags
 
+STRIDES = (8, 16, 32)
 FILE_SIDE = 64  # the input size that the file was made for
 BIASES = {"score": (-1.0, 2.0), "bbox": (1, 2, 3, 4, 0.5, 0.5, 0.5, 0.5), "kps": tuple(k / 8 - 1 for k in range(20))}
 
