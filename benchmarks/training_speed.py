@@ -101,9 +101,9 @@ def measure_size(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence
     optimizer.build(model.trainable_variables)
     optimizer.learning_rate = 0.0  # timing must not run the weights out of range
     counter = tf.Variable(0, dtype=tf.int64)
-    train_step = make_train_step(model, optimizer, [], counter, config, tf.distribute.get_strategy(), config.size)
-
     batches = iter(make_batches(samples, data, stream))
+    strategy = tf.distribute.get_strategy()
+    train_step = make_train_step(model, optimizer, [], counter, config, strategy, config.size, batches.element_spec)
     own = next(batches)
     few, many = crowd(own, FEW, config.size), crowd(own, MANY, config.size)
     outputs = model(tf.cast(own["image"], tf.float32) - tf.constant(ModelSpec.mean), training=False)
@@ -162,8 +162,11 @@ def memory_growth(config: TrainConfig, samples: Sequence[Sample], sizes: Sequenc
     optimizer.build(model.trainable_variables)
     average = [tf.Variable(weight, trainable=False) for weight in model.weights]
     counter = tf.Variable(0, dtype=tf.int64)
-    train_step = make_train_step(model, optimizer, average, counter, config, tf.distribute.get_strategy(), config.size)
     batches = iter(make_batches(samples, data, sample_stream(sizes, None, config.seed, config.batch * steps)))
+    strategy = tf.distribute.get_strategy()
+    train_step = make_train_step(
+        model, optimizer, average, counter, config, strategy, config.size, batches.element_spec
+    )
     seen = {}
     for step in tqdm(range(1, steps + 1), unit="step", desc="memory", leave=False, disable=None):
         float(train_step(next(batches))["loss"])

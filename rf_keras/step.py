@@ -13,7 +13,6 @@ from rf_keras.losses import LossSums, multibox_sums, normalize, teacher_sums
 from rf_keras.matching import match
 from rf_keras.model import flatten_outputs
 from rf_keras.optimization import decay_gradients, decay_weights, update_average
-from rf_keras.teacher import FIELDS
 from tflite.spec import ModelSpec
 
 Batch = dict[str, tf.Tensor]
@@ -27,6 +26,7 @@ def make_train_step(
     config: TrainConfig,
     strategy: tf.distribute.Strategy,
     size: int,
+    element_spec: Any,
 ) -> Callable[[Batch], dict[str, tf.Tensor]]:
     """The compiled step.
 
@@ -38,6 +38,8 @@ def make_train_step(
         config: of the run.
         strategy: the replicas; positives are counted and losses divided over the global batch, gradients summed.
         size: side of the batch's images, pixels: one of `config.sizes`.
+        element_spec: of the data set of batches, or of its iterator. Without it every new number of faces would be
+            traced again, and tracing takes longest where there are many replicas.
 
     Returns:
         A function of a batch (`pipeline.make_batches`) that gives float32 scalars `loss`, `box`, `classes`, `landmark`,
@@ -57,7 +59,8 @@ def make_train_step(
     def replica_step(batch: Batch) -> dict[str, tf.Tensor]:
         context = tf.distribute.get_replica_context()
         with tf.GradientTape() as tape:
-            outputs = model(tf.cast(batch["image"], tf.float32) - mean, training=not config.freeze_bn)
+            image = tf.ensure_shape(batch["image"], [None, size, size, 3])
+            outputs = model(tf.cast(image, tf.float32) - mean, training=not config.freeze_bn)
             sums = loss_sums(outputs, batch)
             counts = context.all_reduce("sum", [sums.positives, sums.positives_with_landmarks])
             losses = normalize(sums, *counts)
@@ -82,15 +85,6 @@ def make_train_step(
             "gradient_norm": norm,
         }
 
-    signature = {
-        "image": tf.TensorSpec([None, size, size, 3], tf.uint8),
-        "boxes": tf.TensorSpec([None, None, 4], tf.float32),
-        "landmarks": tf.TensorSpec([None, None, 5, 2], tf.float32),
-        "count": tf.TensorSpec([None], tf.int32),
-    }
-    if config.teacher:
-        signature["teacher"] = tf.TensorSpec([None, None, FIELDS], tf.float32)
-
     def train_step(batch: Batch) -> dict[str, tf.Tensor]:
         results: dict[str, Any] = strategy.run(replica_step, args=(batch,))
         if config.optimizer == "adamw":
@@ -102,6 +96,4 @@ def make_train_step(
         return {key: strategy.experimental_local_results(value)[0] for key, value in results.items()}
 
     # There is no Python control flow over tensors, and AutoGraph's rewriting takes longer than the tracing itself.
-    if strategy.num_replicas_in_sync == 1:
-        return tf.function(train_step, input_signature=[signature], autograph=False)
-    return tf.function(train_step, reduce_retracing=True, autograph=False)
+    return tf.function(train_step, input_signature=[element_spec], autograph=False)

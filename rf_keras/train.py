@@ -117,7 +117,9 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], held: Seque
 
     # -------------------------------------------------------------------------------------------- logs
     turns = [
-        make_train_step(run.model, run.optimizer, run.average, run.step, config, run.strategy, size)
+        make_train_step(
+            run.model, run.optimizer, run.average, run.step, config, run.strategy, size, batches.element_spec
+        )
         for size in config.sizes
     ]
     log = MetricsLog(run.run_dir, start)

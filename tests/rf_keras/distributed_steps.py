@@ -37,8 +37,11 @@ def main(how: str, data_dir: str, output: str) -> None:
     samples, sizes = read_folders([data_dir])
     data = DataConfig(size=SIZE, batch=BATCH, augment=AUGMENTATIONS["light"], seed=0)
     batches = iter(distribute_batches(strategy, samples, data, sample_stream(sizes, None, 0, STEPS * BATCH)))
-    step = make_train_step(run.model, run.optimizer, run.average, run.step, config, strategy, config.size)
+    step = make_train_step(
+        run.model, run.optimizer, run.average, run.step, config, strategy, config.size, batches.element_spec
+    )
     losses = [float(step(next(batches))["loss"]) for _ in range(STEPS)]
+    assert step.experimental_get_tracing_count() == 1  # though the batches' numbers of faces differ
     weights = {weight.name: weight.numpy() for weight in run.model.weights}
     # Not by the code under test: only worker 0 may write the run.
     first_worker = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("index", 0) == 0
