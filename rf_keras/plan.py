@@ -54,8 +54,9 @@ def print_plan(
     )
     if not faces:
         raise ValueError(f"{source}: no face in {len(samples)} images, nothing to learn from")
-    counts, images = _count_matches(config, samples, sizes, DETAILED_IMAGES if detailed else PROBE_IMAGES)
-    if not sum(counts.values()):
+    wanted = DETAILED_IMAGES if detailed else PROBE_IMAGES
+    counts, images = _count_matches(config, samples, sizes, wanted, stop_at_first=not detailed)
+    if not any(counts.values()):
         raise ValueError(f"anchor_sizes {config.model.anchor_sizes} match no face of {images} augmented images")
     if detailed:
         print(f"matched anchors per image by size, over {images} augmented images:")
@@ -70,9 +71,12 @@ def _batches(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int
 
 
 def _count_matches(
-    config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int], wanted: int
+    config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int], wanted: int, stop_at_first: bool
 ) -> tuple[dict[float, int], int]:
-    """Positive anchors by size over about `wanted` augmented images, and how many images those were."""
+    """Positive anchors by size over about `wanted` augmented images, and how many images those were.
+
+    `stop_at_first` ends with the first batch that has one.
+    """
     counts = dict.fromkeys((float(np.float32(size)) for level in config.model.anchor_sizes for size in level), 0)
     images = 0
     untaught = dataclasses.replace(config, teacher=None)  # its answers would cost seconds and count for nothing here
@@ -84,6 +88,8 @@ def _count_matches(
         for value, number in zip(values, numbers, strict=True):
             counts[float(value)] = counts.get(float(value), 0) + int(number)
         images += len(matched)
+        if stop_at_first and any(counts.values()):
+            break
     return counts, images
 
 
@@ -92,10 +98,14 @@ def _print_time(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[
     optimizer = make_optimizer(config)
     optimizer.build(model.trainable_variables)
     step, strategy = tf.Variable(0, dtype=tf.int64), tf.distribute.get_strategy()
-    turns = [make_train_step(model, optimizer, [], step, config, strategy, size) for size in config.sizes]
-    warmup, timed = 2 * len(turns), PROBE_STEPS * len(turns)
+    warmup, timed = 2 * len(config.sizes), PROBE_STEPS * len(config.sizes)
+    batches = _batches(config, samples, sizes, warmup + timed)
+    turns = [
+        make_train_step(model, optimizer, [], step, config, strategy, size, batches.element_spec)
+        for size in config.sizes
+    ]
     timer = 0.0
-    for number, batch in enumerate(_batches(config, samples, sizes, warmup + timed)):
+    for number, batch in enumerate(batches):
         if number == warmup:
             timer = time.perf_counter()
         float(turns[number % len(turns)](batch)["loss"])
