@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import pytest
 import rf_keras  # noqa: F401  # TensorFlow's settings, before a test module imports TensorFlow: as in the commands
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_finish() -> None:
+    """As `tflite.command.user_errors` does in the commands."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

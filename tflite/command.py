@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ def user_errors(*more: type[Exception]) -> Iterator[None]:
         more: exceptions that are the user's too, besides ValueError (every one of ours is a ValueError whose message
             is one line that names file, finding and expectation) and OSError.
     """
+    # What the imports made lives as long as the process. TensorFlow makes so much of it that walking it again and again
+    # is a tenth of a short training run.
+    gc.freeze()
     try:
         yield
     except OSError as error:
