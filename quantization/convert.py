@@ -115,7 +115,9 @@ def convert(source: Source, kind: str, output: Path, args: flags.FlagValues) -> 
     problems = graph_problems(content, mean, heads_float) if kind == "int8" else []
     origin = str(source.meta.get("source", source.weights.name))
     ap = source.meta.get("ap") or {}
-    content = attach_spec(content, config.spec(*size, quantization=label, source=origin, ap=ap))
+    threshold = args.score_threshold or source.meta.get("score_threshold") or ModelSpec.score_threshold
+    spec = config.spec(*size, quantization=label, source=origin, ap=ap, score_threshold=threshold)
+    content = attach_spec(content, spec)
     with replacing(output) as temporary:
         temporary.write_bytes(content)
 
@@ -207,6 +209,14 @@ def define_flags() -> None:
     flags.DEFINE_boolean("equalize", False, "even out channels across layers before calibration")
     flags.DEFINE_boolean("bias_correction", True, "without QAT: take back the mean error of rounding in the biases")
     flags.DEFINE_boolean("heads_float", False, "int8 only: the nine output convs in float, outputs float32")
+    flags.DEFINE_float(
+        "score_threshold",
+        None,
+        "probability from which the file counts a face by default (default: the weights file's, else "
+        f"{ModelSpec.score_threshold}); networks taught by --teacher give lower scores",
+        0.01,
+        0.99,
+    )
     flags.DEFINE_string("json", None, "file to write the figures to")
 
 

@@ -44,7 +44,7 @@ def parsed(module: object, *arguments: str | Path) -> flags.FlagValues:
 def test_same_input_gives_the_same_bytes_as_script_and_as_module(
     weights_file: Path, photos: Path, root: Path, tmp_path: Path
 ) -> None:
-    arguments = ("--int8", "--weights", weights_file, "--data_dir", photos, "--size", SIZE)
+    arguments = ("--int8", "--weights", weights_file, "--data_dir", photos, "--size", SIZE, "--score_threshold", 0.3)
     first = command("quantization/convert.py", *arguments, "--output", tmp_path / "a.tflite", cwd=root)
     assert first.returncode == 0, first.stderr
     assert "int8-ptq" in first.stdout and "CONV_2D" in first.stdout and "difference to the float model" in first.stdout
@@ -55,6 +55,7 @@ def test_same_input_gives_the_same_bytes_as_script_and_as_module(
 
     spec = read_spec(tmp_path / "a.tflite")
     assert (spec.quantization, spec.source, spec.input_height) == ("int8-ptq", "random", SIZE)
+    assert spec.score_threshold == 0.3
     detector = FaceDetector(tmp_path / "a.tflite", num_threads=1)
     assert detector.detect(np.full((50, 60, 3), 90, np.uint8), 0.02).boxes.shape[1] == 4
 
@@ -86,10 +87,10 @@ def test_run_directory_gives_weights_images_and_size(
     run = tmp_path / "run"
     run.mkdir()
     model, config, meta = load_model(weights_file)
-    save_model(model, config, run / BEST, meta | {"train": {"size": SIZE // 2}})
+    save_model(model, config, run / BEST, meta | {"train": {"size": SIZE // 2}, "score_threshold": 0.4})
     (run / CONFIG).write_text(json.dumps({"data_dirs": [str(photos)], "size": SIZE, "val_size": 0}))
     convert.run(parsed(convert, "--fp32", "--weights", run, "--json", tmp_path / "facts.json"))
-    assert (run / "best_fp32.tflite").exists()
+    assert read_spec(run / "best_fp32.tflite").score_threshold == 0.4
     facts = json.loads((tmp_path / "facts.json").read_text())
     assert facts["size"] == [SIZE, SIZE] and facts["quantization"] == "fp32"
     assert max(d["largest"] for d in facts["differences"].values()) < 1e-3
