@@ -40,6 +40,7 @@ from quantization.simulate import Ranges, simulate
 from quantization.source import Source, find_source, parse_side
 from quantization.verify import compare_with_float, graph_problems, lsb_difference, saturation_problems
 from rf_keras.model_file import load_model
+from rf_keras.teacher import TAUGHT_THRESHOLD
 from tflite.command import flags_only, user_errors
 from tflite.files import replacing, write_text
 from tflite.spec import ModelSpec, attach_spec
@@ -71,6 +72,12 @@ def warn_if_larger_than_trained(source: Source, size: tuple[int, int]) -> None:
             f"{source.weights}: trained at {trained} pixels, exporting at {size[0]}×{size[1]}: faces above "
             f"{trained} pixels were never seen; train the last part at {max(size)}"
         )
+
+
+def default_threshold(source: Source) -> float:
+    """Probability from which the file counts a face: by how the weights learned to score."""
+    taught = (source.meta.get("train") or {}).get("teacher")
+    return TAUGHT_THRESHOLD if taught else ModelSpec.score_threshold
 
 
 def convert(source: Source, kind: str, output: Path, args: flags.FlagValues) -> dict[str, Any]:
@@ -115,7 +122,7 @@ def convert(source: Source, kind: str, output: Path, args: flags.FlagValues) -> 
     problems = graph_problems(content, mean, heads_float) if kind == "int8" else []
     origin = str(source.meta.get("source", source.weights.name))
     ap = source.meta.get("ap") or {}
-    threshold = args.score_threshold or source.meta.get("score_threshold") or ModelSpec.score_threshold
+    threshold = args.score_threshold or default_threshold(source)
     spec = config.spec(*size, quantization=label, source=origin, ap=ap, score_threshold=threshold)
     content = attach_spec(content, spec)
     with replacing(output) as temporary:
@@ -132,6 +139,7 @@ def convert(source: Source, kind: str, output: Path, args: flags.FlagValues) -> 
         "weights": str(source.weights),
         "quantization": label,
         "size": list(size),
+        "score_threshold": threshold,
         "bytes": len(written),
         "ops": read_graph(written).op_counts(),
         "warnings": problems,
@@ -212,8 +220,8 @@ def define_flags() -> None:
     flags.DEFINE_float(
         "score_threshold",
         None,
-        "probability from which the file counts a face by default (default: the weights file's, else "
-        f"{ModelSpec.score_threshold}); networks taught by --teacher give lower scores",
+        f"probability from which the file counts a face by default (default: {ModelSpec.score_threshold}; "
+        f"{TAUGHT_THRESHOLD} for networks trained with --teacher, whose scores are lower)",
         0.01,
         0.99,
     )

@@ -13,6 +13,7 @@ from quantization import convert, qat, source
 from quantization.source import Source, find_source, parse_side
 from rf_keras.model_file import load_model, save_model
 from rf_keras.run_dir import BEST, CONFIG
+from rf_keras.teacher import TAUGHT_THRESHOLD
 from tflite.detector import FaceDetector
 from tflite.spec import read_spec
 
@@ -87,15 +88,21 @@ def test_run_directory_gives_weights_images_and_size(
     run = tmp_path / "run"
     run.mkdir()
     model, config, meta = load_model(weights_file)
-    save_model(model, config, run / BEST, meta | {"train": {"size": SIZE // 2}, "score_threshold": 0.4})
+    save_model(model, config, run / BEST, meta | {"train": {"size": SIZE // 2, "teacher": "scrfd.onnx"}})
     (run / CONFIG).write_text(json.dumps({"data_dirs": [str(photos)], "size": SIZE, "val_size": 0}))
     convert.run(parsed(convert, "--fp32", "--weights", run, "--json", tmp_path / "facts.json"))
-    assert read_spec(run / "best_fp32.tflite").score_threshold == 0.4
+    assert read_spec(run / "best_fp32.tflite").score_threshold == TAUGHT_THRESHOLD
     facts = json.loads((tmp_path / "facts.json").read_text())
     assert facts["size"] == [SIZE, SIZE] and facts["quantization"] == "fp32"
     assert max(d["largest"] for d in facts["differences"].values()) < 1e-3
     said = capsys.readouterr()
     assert str(photos) in said.out and f"trained at {SIZE // 2} pixels" in said.err
+
+
+def test_default_threshold() -> None:
+    recipes: list[tuple[object, float]] = [({}, 0.5), ({"train": None}, 0.5), ({"train": {"teacher": None}}, 0.5)]
+    for meta, expected in [*recipes, ({"train": {"teacher": "scrfd.onnx"}}, TAUGHT_THRESHOLD)]:
+        assert convert.default_threshold(Source(Path("W.keras"), (), None, meta, "given")) == expected
 
 
 def test_newest_run_then_shipped_weights(weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

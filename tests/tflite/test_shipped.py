@@ -35,7 +35,8 @@ def test_finds_the_face(path: Path) -> None:
     with FaceDetector(path, num_threads=1) as detector:
         faces = detector.detect(image)
         low = detector.detect(image, spec.score_threshold / 2)
-    assert len(faces.scores) == len(low.scores) == 1 and faces.scores[0] > 1.5 * spec.score_threshold
+    assert len(faces.scores) == len(low.scores) == 1
+    assert faces.scores[0] > 1.8 * spec.score_threshold  # 0.9 where that is 0.5
     x1, y1, x2, y2 = faces.boxes[0]
     assert 150 < x1 < 200 and 80 < y1 < 130 and 330 < x2 < 370 and 310 < y2 < 350  # read off the photo by eye
     left_eye, right_eye, nose, left_mouth, right_mouth = faces.landmarks[0]
