@@ -33,7 +33,7 @@ from quantization.calibrate import (
     find_images,
     load_images,
 )
-from quantization.equalize import channel_peaks, equalize
+from quantization.equalize import channel_reach, equalize
 from quantization.export import KINDS, read_graph, to_tflite
 from quantization.fold import fold, resize_input
 from quantization.simulate import Ranges, simulate
@@ -109,7 +109,8 @@ def convert(source: Source, kind: str, output: Path, args: flags.FlagValues) -> 
                 + (", biases corrected" if args.bias_correction else "")
             )
             if args.equalize:
-                model = equalize(model, channel_peaks(model, images[::2]))
+                ranges = calibrate(model, config, images[::2], args.method, args.percentile)
+                model = equalize(model, channel_reach(model, images[::2]), ranges)
                 tuned = model = resize_input(model, *size)
             ranges = calibrate(model, config, images, args.method, args.percentile)
             if args.bias_correction:
@@ -214,7 +215,7 @@ def define_flags() -> None:
         100.0,
     )
     flags.DEFINE_integer("calibration_images", DEFAULT_IMAGES, "images at most", 1)
-    flags.DEFINE_boolean("equalize", False, "even out channels across layers before calibration")
+    flags.DEFINE_boolean("equalize", False, "even out the channels in front of depthwise convs before calibration")
     flags.DEFINE_boolean("bias_correction", True, "without QAT: take back the mean error of rounding in the biases")
     flags.DEFINE_boolean("heads_float", False, "int8 only: the nine output convs in float, outputs float32")
     flags.DEFINE_float(

@@ -1,113 +1,118 @@
-"""Cross-layer equalization: move scale between neighbouring layers so that channels fill their shared int8 range alike.
+"""Cross-layer equalization in front of depthwise convs: let every channel fill the int8 range that its tensor has.
 
-ReLU and LeakyReLU commute with positive factors, so dividing a conv's output channel by s and multiplying what the
-next layers read from it by s leaves the function unchanged (Nagel et al. 2019, "Data-Free Quantization", section 4.1;
-the exponent is SmoothQuant's, Xiao et al. 2022). Weights have a scale per channel and lose little; activations have
-one per tensor. Off by default: on the reference weights it cost AP (BUILD_NOTES).
+ReLU and LeakyReLU commute with positive factors, so dividing a conv's output channel by s and multiplying what the next
+layers read from it by s leaves the function unchanged (Nagel et al. 2019, "Data-Free Quantization", section 4.1).
+Weights have a scale per channel, so between a conv and a depthwise conv this costs nothing; activations have one scale
+per tensor, and gain. Where other convs read the tensor one weight scale spans all its channels, and evening it out made
+the outputs worse (BUILD_NOTES).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import tf_keras as keras
 
 from quantization.calibrate import Probe
 from quantization.fold import CONVS, consumers, copy_layer, parents, rebuild
-from quantization.simulate import ACTIVATIONS
+from quantization.simulate import ACTIVATIONS, Ranges, range_keys
 
 layers = keras.layers
 
-# How much of an activation's spread moves into the weights that read it: all of it where they are depthwise (one scale
-# per channel, so it costs nothing), a part where one weight scale spans all input channels.
-DEPTHWISE_SHARE = 1.0
-CONV_SHARE = 0.5
-LARGEST_FACTOR = 16.0  # a nearly dead channel is not blown up further than this
+SMALLEST_FACTOR = 1 / 16  # a nearly dead channel is not blown up further than this
 
 
-def _readers(
+class Reach(NamedTuple):
+    """How far each channel of an int8 tensor reaches: means over images of its smallest and its largest value, [C],
+    both with 0 included."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+
+def _depthwise_readers(
     layer: keras.layers.Layer, following: dict[str, list[keras.layers.Layer]]
-) -> list[tuple[keras.layers.Layer, int]] | None:
-    """Convs that read `layer`, each with the index of the first of its input channels that they read; None where
-    something else reads it (an addition, an output), so that its scale must stay."""
-    found: list[tuple[keras.layers.Layer, int]] = []
+) -> list[keras.layers.Layer]:
+    """Depthwise convs that read `layer`, through paddings or not; empty where anything else reads it."""
+    found: list[keras.layers.Layer] = []
     for reader in following[layer.name]:
-        if isinstance(reader, CONVS):
-            found.append((reader, 0))
-        elif isinstance(reader, layers.ZeroPadding2D | layers.Concatenate):
-            inner = _readers(reader, following)
-            if inner is None:
-                return None
-            offset = 0
-            if isinstance(reader, layers.Concatenate):
-                names = parents(reader)
-                offset = sum(tensor.shape[-1] for tensor in reader.input[: names.index(layer.name)])
-            found += [(conv, offset + start) for conv, start in inner]
+        if isinstance(reader, layers.ZeroPadding2D):
+            inner = _depthwise_readers(reader, following)
         else:
-            return None
-    return found or None
+            inner = [reader] if isinstance(reader, layers.DepthwiseConv2D) else []
+        if not inner:
+            return []
+        found += inner
+    return found
 
 
-def channel_peaks(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Per activation layer [C]: the mean over images of each channel's largest |x|.
+def _steps(model: keras.Model) -> list[tuple[keras.layers.Layer, keras.layers.Layer, list[keras.layers.Layer]]]:
+    """Conv, activation and the depthwise convs behind it, wherever nothing else reads either of the first two."""
+    following = consumers(model)
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, ACTIVATIONS):
+            conv = model.get_layer(parents(layer)[0])
+            readers = _depthwise_readers(layer, following)
+            if readers and isinstance(conv, CONVS) and len(following[conv.name]) == 1:
+                found.append((conv, layer, readers))
+    return found
 
-    Not a percentile: channels that fire rarely and strongly are the ones that know faces, and a percentile would have
-    them blown up until their peaks are clipped (measured: 1 to 2 points of AP lost instead of gained).
+
+def _measured(conv: keras.layers.Layer, activation: keras.layers.Layer, keys: dict[str, str]) -> str:
+    """The int8 tensor that decides: what the conv wrote, whose negative values a LeakyReLU has yet to shrink, or the
+    activation's output where TFLite fuses the two (ReLU)."""
+    name: str = conv.name if conv.name in keys else activation.name
+    return name
+
+
+def channel_reach(model: keras.Model, images: np.ndarray) -> dict[str, Reach]:
+    """Layer name → reach of its channels, for the tensors in front of depthwise convs.
+
+    Means, because one odd image must not decide, of extremes and not of percentiles: channels that fire rarely and
+    strongly are the ones that know faces.
+
+    Args:
+        model: folded.
+        images: uint8 BGR [N, H, W, 3], letterboxed.
     """
-    names = [layer.name for layer in model.layers if isinstance(layer, ACTIVATIONS)]
-    sums: dict[str, np.ndarray] = {}
-    for outputs in Probe(model)(images, "equalize"):
+    keys = range_keys(model)
+    names = [_measured(conv, activation, keys) for conv, activation, _ in _steps(model)]
+    sums = {name: Reach(np.zeros(1), np.zeros(1)) for name in names}
+    for outputs in Probe(model)(images, "equalize") if names else ():
         for name in names:
-            peak = np.abs(outputs[name]).max((0, 1))
-            sums[name] = sums.get(name, 0.0) + peak / len(images)
+            low = np.minimum(outputs[name].min((0, 1)), 0) / len(images)
+            high = np.maximum(outputs[name].max((0, 1)), 0) / len(images)
+            sums[name] = Reach(sums[name].low + low, sums[name].high + high)
     return sums
 
 
-def equalize(model: keras.Model, peaks: dict[str, np.ndarray], conv_share: float = CONV_SHARE) -> keras.Model:
+def equalize(model: keras.Model, reach: dict[str, Reach], ranges: Ranges) -> keras.Model:
     """A copy of a folded model, the same function with evener activations.
 
     Args:
         model: folded.
-        peaks: from `channel_peaks`.
-        conv_share: 0-1, `CONV_SHARE`.
+        reach: from `channel_reach`.
+        ranges: calibrated on `model`; channels are enlarged until they fill these on one side, and never made smaller.
     """
-    following = consumers(model)
-    by_name = {layer.name: layer for layer in model.layers}
+    keys = range_keys(model)
     weights = {
         layer.name: [w.copy() for w in layer.get_weights()] for layer in model.layers if isinstance(layer, CONVS)
     }
-
-    def reading(conv: keras.layers.Layer, start: int, count: int) -> np.ndarray:
-        """The part of a conv's kernel that reads `count` channels from `start`, that axis first: a view."""
-        kernel = np.moveaxis(weights[conv.name][0], 2, 0)
-        return kernel[start : start + count]
-
-    for layer in model.layers:
-        if not isinstance(layer, ACTIVATIONS) or layer.name not in peaks:
-            continue
-        conv = by_name[parents(layer)[0]]
-        readers = _readers(layer, following)
-        if readers is None or not isinstance(conv, CONVS) or len(following[conv.name]) != 1:
-            continue
-        peak = np.maximum(peaks[layer.name], 1e-6)
-        count = len(peak)
-        share = conv_share
-        if all(isinstance(reader, layers.DepthwiseConv2D) for reader, _ in readers):
-            share = DEPTHWISE_SHARE
-        inputs = np.max([np.abs(reading(c, start, count)).reshape(count, -1).max(1) for c, start in readers], axis=0)
-        factor = peak**share / np.maximum(inputs, 1e-6) ** (1 - share)
-        factor /= np.median(factor)
-        factor = np.clip(factor, 1 / LARGEST_FACTOR, LARGEST_FACTOR).astype(np.float32)
-        own = weights[conv.name]
-        if isinstance(conv, layers.DepthwiseConv2D):
-            own[0] /= factor[None, None, :, None]
-        else:
-            own[0] /= factor
-        own[1] /= factor
-        for reader, start in readers:
-            view = reading(reader, start, count)
-            view *= factor.reshape(-1, *[1] * (view.ndim - 1))
+    for conv, activation, readers in _steps(model):
+        name = _measured(conv, activation, keys)
+        low, high = ranges[keys[name]]
+        tiny = 1e-9
+        filled = np.maximum(reach[name].low / min(low, -tiny), reach[name].high / max(high, tiny))
+        factor = np.clip(filled, SMALLEST_FACTOR, 1.0).astype(np.float32)
+        kernel, bias = weights[conv.name]
+        kernel /= factor[:, None] if isinstance(conv, layers.DepthwiseConv2D) else factor
+        bias /= factor
+        for reader in readers:
+            weights[reader.name][0] *= factor[:, None]
 
     result = rebuild(model, copy_layer)
-    for name, values in weights.items():
-        result.get_layer(name).set_weights(values)
+    for layer_name, values in weights.items():
+        result.get_layer(layer_name).set_weights(values)
     return result

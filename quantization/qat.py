@@ -26,7 +26,7 @@ from absl import app, flags
 
 from quantization.bias import correct_biases
 from quantization.calibrate import METHODS, align_leaky, calibrate, find_images, load_images
-from quantization.equalize import channel_peaks, equalize
+from quantization.equalize import channel_reach, equalize
 from quantization.fold import copy_layer, fold, rebuild
 from quantization.qat_loop import Phase, Tuner
 from quantization.qat_run import START, TEACHER, Log, QatConfig, create, quantization_meta, read
@@ -98,7 +98,8 @@ def start_point(
     if not path.exists():
         images = load_images(find_images(config.data_dirs, config.calibration_images), config.size, config.size)
         if config.equalize:
-            model = equalize(model, channel_peaks(model, images[::2]))
+            ranges = calibrate(model, network, images[::2], config.method, config.percentile)
+            model = equalize(model, channel_reach(model, images[::2]), ranges)
         ranges = calibrate(model, network, images, config.method, config.percentile)
         if config.bias_correction:
             model = correct_biases(model, ranges, images)
@@ -204,7 +205,7 @@ def define_flags() -> None:
         "swap_learning_rate": "peak of that tuning",
         "percentile": "upper percentile of --method percentile",
         "calibration_images": "images at most",
-        "equalize": "even out channels across layers before calibration",
+        "equalize": "even out the channels in front of depthwise convs before calibration",
         "bias_correction": "start from biases that take back the mean error of rounding",
         "val_images": "images held out for choosing the best weights",
         "val_every": "steps between validations and checkpoints",

@@ -211,8 +211,8 @@ PRESETS = {
     ),
     # Plain convs, ReLU, one-logit heads, small anchors: the fast int8 network. From scratch by labels, 258,896 images
     # seen (five hours on 2 cores): 82.3 / 82.1 / 56.5 on wider/dev at 640 and 76.1 / 69.1 / 32.4 at 320. The shipped
-    # weights went on from there with a teacher and its anchors, 16…512, for 47,136 images: 84.2 / 84.8 / 57.9 and
-    # 79.2 / 72.0 / 31.5 (MODEL_CARD). `--init` takes the anchors of the weights file.
+    # weights went on from there with a teacher and its anchors, 16…512, for 133,552 images: 85.3 / 86.1 / 60.4 and
+    # 81.5 / 75.1 / 33.4 (MODEL_CARD). `--init` takes the anchors of the weights file.
     "fast": TrainConfig(model=FAST),
     # The reference's large network.
     "resnet50": TrainConfig(

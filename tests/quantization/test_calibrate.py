@@ -19,9 +19,12 @@ from quantization.calibrate import (
     find_images,
     load_images,
 )
-from quantization.equalize import channel_peaks, equalize
+from quantization.equalize import SMALLEST_FACTOR, channel_reach, equalize
 from quantization.simulate import Ranges, range_keys
 from rf_keras.config import ModelConfig
+
+# What the three levels of the pyramid read as well as the backbone.
+NOT_BEFORE_DEPTHWISE = {"stage1_5_pw_conv", "stage2_6_pw_conv", "stage3_2_pw_conv"}
 
 
 def test_images_are_spread_over_the_folder(photos: Path) -> None:
@@ -117,12 +120,20 @@ def test_leaky_ratios_are_exact_in_xnnpack(folded: tuple[keras.Model, ModelConfi
             assert again[before] == pytest.approx(ranges[before], rel=1e-6), "aligned ranges stay"
 
 
-def test_equalize_keeps_the_function_and_evens_out(folded: tuple[keras.Model, ModelConfig], images: np.ndarray) -> None:
+def test_equalize_keeps_the_function_and_evens_out(
+    folded: tuple[keras.Model, ModelConfig], images: np.ndarray, ranges: Ranges
+) -> None:
     model = folded[0]
-    peaks = channel_peaks(model, images[:4])
-    even = equalize(model, peaks)
+    reach = channel_reach(model, images[:4])
+    even = equalize(model, reach, ranges)
     x = images[:2].astype(np.float32) - 115
     for a, b in zip(model(x), even(x), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(a).max())
-    before, after = (p["stem_act"] for p in (peaks, channel_peaks(even, images[:4])))  # read by a depthwise conv alone
-    assert after.max() / after.min() < 0.5 * before.max() / before.min()
+    after = channel_reach(even, images[:4])
+    assert set(reach) == {name for name in ranges if name.endswith("pw_conv")} - NOT_BEFORE_DEPTHWISE | {"stem_conv"}
+    for name in reach:
+        low, high = ranges[name]
+        before, now = (np.maximum(r[name].low / low, r[name].high / high) for r in (reach, after))
+        expected = before / np.clip(before, SMALLEST_FACTOR, 1.0)
+        np.testing.assert_allclose(now, expected, rtol=1e-3, err_msg=name)
+        assert np.median(now) > 0.99, "at least half of the channels fill their range"
