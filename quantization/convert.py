@@ -33,7 +33,7 @@ from quantization.calibrate import (
     find_images,
     load_images,
 )
-from quantization.equalize import channel_reach, equalize
+from quantization.equalize import equalize_on
 from quantization.export import KINDS, read_graph, to_tflite
 from quantization.fold import fold, resize_input
 from quantization.simulate import Ranges, simulate
@@ -109,8 +109,7 @@ def convert(source: Source, kind: str, output: Path, args: flags.FlagValues) -> 
                 + (", biases corrected" if args.bias_correction else "")
             )
             if args.equalize:
-                ranges = calibrate(model, config, images[::2], args.method, args.percentile)
-                model = equalize(model, channel_reach(model, images[::2]), ranges)
+                model = equalize_on(model, config, images, args.method, args.percentile)
                 tuned = model = resize_input(model, *size)
             ranges = calibrate(model, config, images, args.method, args.percentile)
             if args.bias_correction:

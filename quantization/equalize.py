@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import tf_keras as keras
 
-from quantization.calibrate import Probe
+from quantization.calibrate import Probe, calibrate
 from quantization.fold import CONVS, consumers, copy_layer, parents, rebuild
 from quantization.simulate import ACTIVATIONS, Ranges, range_keys
+from rf_keras.config import ModelConfig
 
 layers = keras.layers
 
@@ -116,3 +117,18 @@ def equalize(model: keras.Model, reach: dict[str, Reach], ranges: Ranges) -> ker
     for layer_name, values in weights.items():
         result.get_layer(layer_name).set_weights(values)
     return result
+
+
+def equalize_on(
+    model: keras.Model, config: ModelConfig, images: np.ndarray, method: str, percentile: float
+) -> keras.Model:
+    """`equalize` by what every other image shows; the result wants a calibration of its own.
+
+    Args:
+        model: folded.
+        config: its configuration.
+        images: uint8 BGR [N, H, W, 3], letterboxed.
+        method, percentile: as in `calibrate.calibrate`.
+    """
+    images = images[::2]
+    return equalize(model, channel_reach(model, images), calibrate(model, config, images, method, percentile))

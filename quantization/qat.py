@@ -26,7 +26,7 @@ from absl import app, flags
 
 from quantization.bias import correct_biases
 from quantization.calibrate import METHODS, align_leaky, calibrate, find_images, load_images
-from quantization.equalize import channel_reach, equalize
+from quantization.equalize import equalize_on
 from quantization.fold import copy_layer, fold, rebuild
 from quantization.qat_loop import Phase, Tuner
 from quantization.qat_run import START, TEACHER, Log, QatConfig, create, quantization_meta, read
@@ -98,8 +98,7 @@ def start_point(
     if not path.exists():
         images = load_images(find_images(config.data_dirs, config.calibration_images), config.size, config.size)
         if config.equalize:
-            ranges = calibrate(model, network, images[::2], config.method, config.percentile)
-            model = equalize(model, channel_reach(model, images[::2]), ranges)
+            model = equalize_on(model, network, images, config.method, config.percentile)
         ranges = calibrate(model, network, images, config.method, config.percentile)
         if config.bias_correction:
             model = correct_biases(model, ranges, images)
