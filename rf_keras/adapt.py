@@ -1,4 +1,4 @@
-"""Weights of one network as the start of another that differs in its heads: one class logit for two, other anchors."""
+"""Weights of one network as the start of another: one class logit for two, other anchors, more residual blocks."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ import math
 import numpy as np
 import tf_keras as keras
 
+from rf_keras.backbones import FIRST_RESIDUAL_STAGE, residual_block
 from rf_keras.config import ModelConfig
 from rf_keras.model import BOX_CODE, HEADS
+
+ADDED_GAMMA = (
+    0.1  # of an added block's last BN: almost the identity, and at 0 no gradient would pass the ReLU behind it
+)
 
 
 def adapt_head(
@@ -51,6 +56,8 @@ def adapt_head(
 def copy_weights(source: keras.Model, old: ModelConfig, target: keras.Model, new: ModelConfig, name: str) -> None:
     """Set the target's weights from another model, its heads by `adapt_head`.
 
+    A residual block that the source lacks keeps its initial weights and adds little to what passes it (`ADDED_GAMMA`).
+
     Raises:
         ValueError: a layer has another shape, or two class logits are wanted of one; names the file.
     """
@@ -59,7 +66,12 @@ def copy_weights(source: keras.Model, old: ModelConfig, target: keras.Model, new
             f"{name}: class_logits is {old.class_logits}, expected {new.class_logits}: one logit cannot become two"
         )
     heads = {f"{head}_{stride}": (head, level) for head in HEADS for level, stride in enumerate(new.strides)}
+    added = _added_blocks(old, new)
     for layer in target.layers:
+        if layer.name.startswith(added):
+            if layer.name.endswith("_expand_bn"):
+                layer.gamma.assign(layer.gamma * ADDED_GAMMA)
+            continue
         wanted = [tuple(w.shape) for w in layer.weights]
         try:
             weights = source.get_layer(layer.name).get_weights()
@@ -71,3 +83,14 @@ def copy_weights(source: keras.Model, old: ModelConfig, target: keras.Model, new
         if wanted != found:
             raise ValueError(f"{name}: layer {layer.name} has weights {found}, the network wants {wanted}")
         layer.set_weights(weights)
+
+
+def _added_blocks(old: ModelConfig, new: ModelConfig) -> tuple[str, ...]:
+    """Prefixes of the layers of the new network's residual blocks that come behind the old network's last ones."""
+    if new.backbone != "plain" or old.backbone != "plain":
+        return ()
+    return tuple(
+        f"{residual_block(stage, number)}_"
+        for stage, (before, after) in enumerate(zip(old.blocks, new.blocks, strict=True), FIRST_RESIDUAL_STAGE)
+        for number in range(before, after)
+    )

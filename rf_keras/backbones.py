@@ -14,6 +14,7 @@ Tensor = Any  # a symbolic Keras tensor
 BN_EPSILON = 1e-5
 BN_MOMENTUM = 0.9
 LEAKY_SLOPE = 0.1
+FIRST_RESIDUAL_STAGE = 2  # of `plain`, at stride 16
 
 
 def activate(x: Tensor, activation: str, name: str) -> Tensor:
@@ -80,6 +81,11 @@ def mobilenet(image: Tensor, config: ModelConfig) -> list[Tensor]:
     return features
 
 
+def residual_block(stage: int, number: int) -> str:
+    """Name of a residual block of `plain`, counted from 0; a strided conv comes before the first."""
+    return f"stage{stage}_{number + 2}"
+
+
 def plain(image: Tensor, config: ModelConfig) -> list[Tensor]:
     """Plain 3×3 convs down to stride 8, then residual 1×1-3×3 blocks.
 
@@ -100,11 +106,13 @@ def plain(image: Tensor, config: ModelConfig) -> list[Tensor]:
     x = conv(x, 56, 2, "stage1_2")
     c3 = conv(x, 56, 1, "stage1_3")
     x = conv(c3, 96, 2, "stage2_1")
-    for number in (2, 3):
-        x = block(x, 48, 96, f"stage2_{number}")
+    for number in range(config.blocks[0]):
+        x = block(x, 48, 96, residual_block(2, number))
     c4 = x
-    c5 = block(conv(c4, 128, 2, "stage3_1"), 64, 128, "stage3_2")
-    return [c3, c4, c5]
+    x = conv(c4, 128, 2, "stage3_1")
+    for number in range(config.blocks[1]):
+        x = block(x, 64, 128, residual_block(3, number))
+    return [c3, c4, x]
 
 
 def resnet50(image: Tensor, config: ModelConfig) -> list[Tensor]:

@@ -23,6 +23,7 @@ class ModelConfig:
     Attributes:
         backbone: "mobilenet" (V1, depthwise), "plain" (3×3 convs chosen for int8 on CPU) or "resnet50".
         width: backbone width multiplier (mobilenet: 0.25, 0.5, 1.0).
+        blocks: residual blocks of "plain" at strides 16 and 32; the other backbones keep the default.
         activation: "leaky_relu" (slope 0.1, the reference) or "relu".
         neck_channels: FPN channels.
         ssh_channels: output channels of an SSH context module, a multiple of 4 (½ + ¼ + ¼).
@@ -33,6 +34,7 @@ class ModelConfig:
 
     backbone: str = "mobilenet"
     width: float = 0.25
+    blocks: tuple[int, int] = (2, 1)
     activation: str = "leaky_relu"
     neck_channels: int = 64
     ssh_channels: int = 64
@@ -46,6 +48,10 @@ class ModelConfig:
             raise ValueError(f"activation is {self.activation!r}, expected one of {ACTIVATIONS}")
         if self.class_logits not in (1, 2):
             raise ValueError(f"class_logits is {self.class_logits!r}, expected 1 or 2")
+        if len(self.blocks) != 2 or min(self.blocks) < 0:
+            raise ValueError(f"blocks is {self.blocks}, expected two counts of 0 or more, at strides 16 and 32")
+        if self.backbone != "plain" and self.blocks != ModelConfig.blocks:
+            raise ValueError(f"blocks is {self.blocks}, but only the plain backbone has them, found {self.backbone}")
         if self.ssh_channels % 4:
             raise ValueError(f"ssh_channels is {self.ssh_channels}, expected a multiple of 4")
         if len({len(level) for level in self.anchor_sizes}) != 1 or len(self.anchor_sizes) != len(self.strides):
@@ -80,7 +86,7 @@ def model_config_from_dict(data: dict[str, Any], name: str = "config") -> ModelC
     if unknown := sorted(set(data) - known):
         raise ValueError(f"{name}: unknown model settings {unknown}, expected some of {sorted(known)}")
     data = dict(data)
-    for key in ("strides", "variances"):
+    for key in ("strides", "variances", "blocks"):
         if key in data:
             data[key] = tuple(data[key])
     if "anchor_sizes" in data:

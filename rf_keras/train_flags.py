@@ -42,7 +42,7 @@ SETTINGS = {
     "seed": "of weights, order and augmentation",
 }
 LISTS: dict[str, Callable[[str], Any]] = {"data_weights": float, "milestones": float, "more_sizes": int}
-NETWORK = ("activation", "width", "anchor_sizes", "class_logits")
+NETWORK = ("activation", "width", "blocks", "anchor_sizes", "class_logits")
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
@@ -73,6 +73,9 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_string("json", None, "file for the final figures", flag_values=values)
     flags.DEFINE_enum("activation", None, ACTIVATIONS, "activation of the network", flag_values=values)
     flags.DEFINE_float("width", None, "backbone width: 0.25, 0.5, 1.0", flag_values=values)
+    flags.DEFINE_list(
+        "blocks", None, "residual blocks at strides 16 and 32, e.g. 3,3 (backbone of fast only)", flag_values=values
+    )
     flags.DEFINE_string(
         "anchor_sizes", None, "anchor sizes in pixels, e.g. 10,20/32,64/128,256 (levels split by /)", flag_values=values
     )
@@ -122,6 +125,14 @@ def parse_anchor_sizes(text: str) -> tuple[tuple[float, ...], ...]:
         raise ValueError(f"--anchor_sizes is {text!r}, expected e.g. 10,20/32,64/128,256") from error
 
 
+def _numbers(name: str, parts: list[str], kind: Callable[[str], Any]) -> tuple[Any, ...]:
+    """The parts of a comma-separated flag as numbers."""
+    try:
+        return tuple(kind(part) for part in parts)
+    except ValueError as error:
+        raise ValueError(f"--{name} is {','.join(parts)!r}, expected numbers split by commas") from error
+
+
 def given_settings(args: flags.FlagValues) -> dict[str, Any]:
     """Settings of `TrainConfig` that the user gave."""
     given: dict[str, Any] = {}
@@ -132,10 +143,7 @@ def given_settings(args: flags.FlagValues) -> dict[str, Any]:
         if value is None:
             continue
         if name in LISTS:
-            try:
-                value = tuple(LISTS[name](part) for part in value)
-            except ValueError as error:
-                raise ValueError(f"--{name} is {','.join(value)!r}, expected numbers split by commas") from error
+            value = _numbers(name, value, LISTS[name])
         given[name] = value
     if args.data_dir:
         given["data_dirs"] = tuple(args.data_dir)
@@ -147,6 +155,8 @@ def given_network(args: flags.FlagValues) -> dict[str, Any]:
     given = {name: args[name].value for name in NETWORK if args[name].value is not None}
     if "anchor_sizes" in given:
         given["anchor_sizes"] = parse_anchor_sizes(given["anchor_sizes"])
+    if "blocks" in given:
+        given["blocks"] = _numbers("blocks", given["blocks"], int)
     return given
 
 
