@@ -28,6 +28,7 @@ from absl import app, flags
 from quantization.bias import correct_biases
 from quantization.calibrate import DEFAULT_IMAGES, calibrate, find_images, load_images
 from quantization.convert import stored_ranges
+from quantization.equalize import equalize_on
 from quantization.export import to_tflite
 from quantization.fold import fold
 from quantization.simulate import ChannelWeights, Ranges, simulate
@@ -45,22 +46,24 @@ from tflite.spec import attach_spec
 
 @dataclass(frozen=True)
 class Recipe:
-    """One row. `method` and `by_use` as in `calibrate`; `biases`: bias correction; `depthwise_per_tensor`: one scale
-    for a whole depthwise kernel, as TFMOT's default has it."""
+    """One row. `method` and `by_use` as in `calibrate`; `biases`: bias correction; `equalized`: in front of depthwise
+    convs; `depthwise_per_tensor`: one scale for a whole depthwise kernel, as TFMOT's default has it."""
 
     name: str
     method: str = "percentile"
     by_use: bool = True
     biases: bool = True
+    equalized: bool = True
     depthwise_per_tensor: bool = False
 
 
 RECIPES = (
-    Recipe("min/max, depthwise per tensor", "minmax", False, False, True),
-    Recipe("min/max", "minmax", False, False),
-    Recipe("percentile", by_use=False, biases=False),
-    Recipe("+ output ranges by use", biases=False),
-    Recipe("+ bias correction (the default)"),
+    Recipe("min/max, depthwise per tensor", "minmax", False, False, False, True),
+    Recipe("min/max", "minmax", False, False, False),
+    Recipe("percentile", by_use=False, biases=False, equalized=False),
+    Recipe("+ output ranges by use", biases=False, equalized=False),
+    Recipe("+ bias correction", equalized=False),
+    Recipe("+ equalization (the default)"),
     Recipe("the default, depthwise per tensor", depthwise_per_tensor=True),
 )
 
@@ -83,7 +86,7 @@ def one_scale_per_depthwise_kernel() -> Iterator[None]:
 
 
 def int8_file(model: keras.Model, config: ModelConfig, images: np.ndarray, recipe: Recipe, ranges: Ranges) -> bytes:
-    """The .tflite of a folded model by one recipe; `ranges` are those of its calibration."""
+    """The .tflite of a folded model, equalized where the recipe says so; `ranges` are those of its calibration."""
 
     def export() -> bytes:
         tuned = correct_biases(model, ranges, images) if recipe.biases else model
@@ -162,14 +165,18 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
 
     print("| int8 recipe | AP | lost |\n|---|---|---|")
     add("float", score(source.weights, str(args.size), truths))
-    calibrated: dict[tuple[str, bool], Ranges] = {}
+    networks = {False: model}
+    if any(recipe.equalized for recipe in chosen):
+        networks[True] = equalize_on(model, config, images)
+    calibrated: dict[tuple[str, bool, bool], Ranges] = {}
     with TemporaryDirectory() as folder:
         path = Path(folder) / "row.tflite"
         for recipe in chosen:
-            key = (recipe.method, recipe.by_use)
+            network = networks[recipe.equalized]
+            key = (recipe.method, recipe.by_use, recipe.equalized)
             if key not in calibrated:
-                calibrated[key] = calibrate(model, config, images, recipe.method, by_use=recipe.by_use)
-            path.write_bytes(int8_file(model, config, images, recipe, calibrated[key]))
+                calibrated[key] = calibrate(network, config, images, recipe.method, by_use=recipe.by_use)
+            path.write_bytes(int8_file(network, config, images, recipe, calibrated[key]))
             add(recipe.name, score(path, None, truths))
         if args.qat:
             path.write_bytes(qat_file(find_source(args.qat), (args.size, args.size)))

@@ -103,14 +103,14 @@ def convert(source: Source, kind: str, output: Path, args: flags.FlagValues) -> 
         if ranges is None:
             if len(images) < FEW_IMAGES:
                 warn(f"{len(images)} calibration images, {FEW_IMAGES} or more give steadier ranges")
+            evened = equalize_on(model, config, images, args.method, args.percentile) if args.equalize else model
             how = f"{args.method} {args.percentile:g}" if args.method == "percentile" else args.method
             print(
-                f"calibrating on {len(images)} images, {how}{', equalized' if args.equalize else ''}"
+                f"calibrating on {len(images)} images, {how}{', equalized' if evened is not model else ''}"
                 + (", biases corrected" if args.bias_correction else "")
             )
-            if args.equalize:
-                model = equalize_on(model, config, images, args.method, args.percentile)
-                tuned = model = resize_input(model, *size)
+            if evened is not model:
+                tuned = model = resize_input(evened, *size)
             ranges = calibrate(model, config, images, args.method, args.percentile)
             if args.bias_correction:
                 tuned = correct_biases(model, ranges, images, heads_float=heads_float)
@@ -214,7 +214,7 @@ def define_flags() -> None:
         100.0,
     )
     flags.DEFINE_integer("calibration_images", DEFAULT_IMAGES, "images at most", 1)
-    flags.DEFINE_boolean("equalize", False, "even out the channels in front of depthwise convs before calibration")
+    flags.DEFINE_boolean("equalize", True, "without QAT: even out the channels in front of depthwise convs")
     flags.DEFINE_boolean("bias_correction", True, "without QAT: take back the mean error of rounding in the biases")
     flags.DEFINE_boolean("heads_float", False, "int8 only: the nine output convs in float, outputs float32")
     flags.DEFINE_float(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import tf_keras as keras
 
-from quantization.calibrate import Probe, calibrate
+from quantization.calibrate import DEFAULT_PERCENTILE, Probe, calibrate
 from quantization.fold import CONVS, consumers, copy_layer, parents, rebuild
 from quantization.simulate import ACTIVATIONS, Ranges, range_keys
 from rf_keras.config import ModelConfig
@@ -120,9 +120,15 @@ def equalize(model: keras.Model, reach: dict[str, Reach], ranges: Ranges) -> ker
 
 
 def equalize_on(
-    model: keras.Model, config: ModelConfig, images: np.ndarray, method: str, percentile: float
+    model: keras.Model,
+    config: ModelConfig,
+    images: np.ndarray,
+    method: str = "percentile",
+    percentile: float = DEFAULT_PERCENTILE,
 ) -> keras.Model:
     """`equalize` by what every other image shows; the result wants a calibration of its own.
+
+    A network without depthwise convs is returned as it is.
 
     Args:
         model: folded.
@@ -130,5 +136,7 @@ def equalize_on(
         images: uint8 BGR [N, H, W, 3], letterboxed.
         method, percentile: as in `calibrate.calibrate`.
     """
+    if not _steps(model):
+        return model
     images = images[::2]
     return equalize(model, channel_reach(model, images), calibrate(model, config, images, method, percentile))

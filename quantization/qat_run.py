@@ -71,7 +71,7 @@ class QatConfig:
     method: str = "percentile"
     percentile: float = DEFAULT_PERCENTILE
     calibration_images: int = 128
-    equalize: bool = False
+    equalize: bool = True
     bias_correction: bool = True
     val_images: int = 16
     val_every: int = 100

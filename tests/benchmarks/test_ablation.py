@@ -9,7 +9,8 @@ import pytest
 import tf_keras as keras
 
 from benchmarks import ablation
-from benchmarks.ablation import RECIPES, int8_file
+from benchmarks.ablation import RECIPES, Recipe, int8_file
+from quantization import convert
 from quantization.export import read_graph
 from quantization.fold import fold
 from quantization.simulate import ChannelWeights, Ranges
@@ -23,6 +24,7 @@ from tests.quantization.test_convert import parsed
 
 ROWS = {recipe.name: recipe for recipe in RECIPES}
 PER_TENSOR, PER_CHANNEL = "min/max, depthwise per tensor", "min/max"
+EQUALIZED = "+ equalization (the default)"
 
 
 def depthwise_scales(content: bytes) -> list[np.ndarray]:
@@ -48,6 +50,16 @@ def test_one_scale_for_depthwise_kernels_only(
         np.testing.assert_array_equal(one, many)
 
 
+def test_the_default_row_is_what_convert_does() -> None:
+    assert ROWS[EQUALIZED] == Recipe(EQUALIZED)
+    flags = parsed(convert)
+    assert (flags.method, flags.equalize, flags.bias_correction) == (
+        ROWS[EQUALIZED].method,
+        ROWS[EQUALIZED].equalized,
+        ROWS[EQUALIZED].biases,
+    )
+
+
 def arguments(weights_file: Path, photos: Path, data: Path) -> list[str | Path]:
     return ["--weights", weights_file, "--data_dir", photos, "--eval_dir", data, "--size", str(SIZE)]
 
@@ -63,11 +75,19 @@ def test_rows_are_scored_and_kept(
     make_dataset(tmp_path / "data", 4, 0, SIZE)
     tuned, output = tmp_path / "tuned.keras", tmp_path / "rows.json"
     save_model(*fold(*tiny), tuned, {"quantization": {"size": [SIZE, SIZE], "ranges": ranges}})
-    given = [*arguments(weights_file, photos, tmp_path / "data"), "--rows", PER_CHANNEL, "--json", output]
+    given = [
+        *arguments(weights_file, photos, tmp_path / "data"),
+        "--rows",
+        PER_CHANNEL,
+        "--rows",
+        EQUALIZED,
+        "--json",
+        output,
+    ]
     given += ["--qat", tuned]
     report = ablation.run(parsed(ablation, *given))
     assert json.loads(output.read_text()) == report
-    assert list(report["rows"]) == ["float", PER_CHANNEL, "+ QAT"]
+    assert list(report["rows"]) == ["float", PER_CHANNEL, EQUALIZED, "+ QAT"]
     assert report["images"] == 4 and report["calibration_images"] == 12 and report["rules"] == "label.txt"
     assert "tf_keras" in report["rows"]["float"]["interpreter"]
     assert "tf_keras" not in report["rows"][PER_CHANNEL]["interpreter"]

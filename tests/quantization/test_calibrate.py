@@ -19,9 +19,12 @@ from quantization.calibrate import (
     find_images,
     load_images,
 )
-from quantization.equalize import SMALLEST_FACTOR, channel_reach, equalize
+from quantization.equalize import SMALLEST_FACTOR, channel_reach, equalize, equalize_on
+from quantization.fold import fold
 from quantization.simulate import Ranges, range_keys
 from rf_keras.config import ModelConfig
+from rf_keras.model import build_model
+from tests.quantization.conftest import SIZE
 
 # What the three levels of the pyramid read as well as the backbone.
 NOT_BEFORE_DEPTHWISE = {"stage1_5_pw_conv", "stage2_6_pw_conv", "stage3_2_pw_conv"}
@@ -137,3 +140,9 @@ def test_equalize_keeps_the_function_and_evens_out(
         expected = before / np.clip(before, SMALLEST_FACTOR, 1.0)
         np.testing.assert_allclose(now, expected, rtol=1e-3, err_msg=name)
         assert np.median(now) > 0.99, "at least half of the channels fill their range"
+
+
+def test_without_depthwise_convs_nothing_is_equalized(images: np.ndarray) -> None:
+    config = ModelConfig(backbone="plain", width=0.5, activation="relu", neck_channels=8, ssh_channels=8)
+    model, config = fold(build_model(config), config, SIZE, SIZE)
+    assert equalize_on(model, config, images) is model

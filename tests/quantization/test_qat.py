@@ -139,7 +139,6 @@ def test_relu_swap_with_both_losses_and_learned_ranges(config: QatConfig, weight
         swap_steps=2,
         multibox=True,
         learn_ranges=True,
-        equalize=True,
     )
     run_dir = tmp_path / "run"
     create(run_dir, changed)
