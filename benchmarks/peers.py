@@ -7,7 +7,6 @@ start and memory are to be that detector's own.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -76,11 +75,23 @@ def installed(module: str, package: str | None = None) -> tuple[Any, str]:
     """
     package = package or module
     try:
-        return importlib.import_module(module), importlib.metadata.version(package)
+        loaded = importlib.import_module(module)
+        return loaded, _version(loaded, package)
     except ModuleNotFoundError as error:
         raise PeerMissing(f"{package} is not installed ({error})") from error
     except Exception as error:  # an extension module built for another NumPy raises what it likes
         raise PeerMissing(f"{package} does not import ({type(error).__name__}: {error})") from error
+
+
+def _version(module: Any, package: str) -> str:
+    """The release: a build number behind a dash is left out."""
+    own = getattr(module, "__version__", None)
+    if isinstance(own, str):
+        return own.partition("-")[0]
+    # Not at the top: it takes 20 ms, which would count as every detector's cold start.
+    from importlib.metadata import version
+
+    return version(package)
 
 
 def ours(file: str, height: int, width: int) -> Peer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -128,3 +129,8 @@ def test_install_size_counts_requirements_once() -> None:
 def test_the_package_is_run_from_its_checked_wheel() -> None:
     with zipfile.ZipFile(contestants.package_wheel()) as wheel:
         assert "retinaface/postprocess.py" in wheel.namelist()
+
+
+def test_versions_come_from_the_module_or_its_package() -> None:
+    assert peers._version(SimpleNamespace(__version__="2026.4.1-22982-e213a147257"), "absent") == "2026.4.1"
+    assert peers._version(SimpleNamespace(), "numpy") == np.__version__
