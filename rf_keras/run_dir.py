@@ -123,6 +123,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import EngFormatter
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
 
@@ -138,6 +139,8 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
     right.plot(*series("val_ap"), marker=".", color="tab:green")
     right.set(xlabel="images seen", ylabel="validation AP, %", ylim=(0, 100))
     right.grid(alpha=0.3)
+    for axes in (left, right):
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 160k: longer labels run into each other
     figure.tight_layout()
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=100)

@@ -36,7 +36,7 @@ from tflite.tiling import detect_tiled
 from tflite.video import Video
 
 # The newest shipped model; the one place that names it.
-DEFAULT_MODEL = Path(__file__).parent / "models" / "retinaface_mnet025_640_int8.tflite"
+DEFAULT_MODEL = Path(__file__).parent / "models" / "retinaface_fast_640_int8.tflite"
 
 Find = Callable[[np.ndarray], Detections]
 

@@ -114,6 +114,6 @@ def test_added_blocks_change_little_and_learn() -> None:
 
 
 def test_blocks_are_added_to_plain_alone() -> None:
-    other = dataclasses.replace(PLAIN, backbone="mobilenet", width=0.25)
+    other = dataclasses.replace(PLAIN, backbone="mobilenet", width=0.25, blocks=ModelConfig.blocks)
     with pytest.raises(ValueError, match=r"old.keras: layer stem_conv has weights"):
         copy_weights(build_model(other), other, build_model(PLAIN), PLAIN, "old.keras")
