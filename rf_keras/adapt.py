@@ -11,9 +11,8 @@ from rf_keras.backbones import FIRST_RESIDUAL_STAGE, residual_block
 from rf_keras.config import ModelConfig
 from rf_keras.model import BOX_CODE, HEADS
 
-ADDED_GAMMA = (
-    0.1  # of an added block's last BN: almost the identity, and at 0 no gradient would pass the ReLU behind it
-)
+# Of an added block's last BN: almost the identity. At 0 no gradient would pass the ReLU behind it.
+ADDED_GAMMA = 0.1
 
 
 def adapt_head(
@@ -59,14 +58,15 @@ def copy_weights(source: keras.Model, old: ModelConfig, target: keras.Model, new
     A residual block that the source lacks keeps its initial weights and adds little to what passes it (`ADDED_GAMMA`).
 
     Raises:
-        ValueError: a layer has another shape, or two class logits are wanted of one; names the file.
+        ValueError: a layer has another shape, two class logits are wanted of one, or fewer residual blocks than the
+            source has, whose learning would be lost; names the file.
     """
     if new.class_logits > old.class_logits:
         raise ValueError(
             f"{name}: class_logits is {old.class_logits}, expected {new.class_logits}: one logit cannot become two"
         )
     heads = {f"{head}_{stride}": (head, level) for head in HEADS for level, stride in enumerate(new.strides)}
-    added = _added_blocks(old, new)
+    added = _added_blocks(old, new, name)
     for layer in target.layers:
         if layer.name.startswith(added):
             if layer.name.endswith("_expand_bn"):
@@ -85,10 +85,12 @@ def copy_weights(source: keras.Model, old: ModelConfig, target: keras.Model, new
         layer.set_weights(weights)
 
 
-def _added_blocks(old: ModelConfig, new: ModelConfig) -> tuple[str, ...]:
+def _added_blocks(old: ModelConfig, new: ModelConfig, name: str) -> tuple[str, ...]:
     """Prefixes of the layers of the new network's residual blocks that come behind the old network's last ones."""
     if new.backbone != "plain" or old.backbone != "plain":
         return ()
+    if any(after < before for before, after in zip(old.blocks, new.blocks, strict=True)):
+        raise ValueError(f"{name}: blocks is {old.blocks}, expected at most {new.blocks}: blocks are only added")
     return tuple(
         f"{residual_block(stage, number)}_"
         for stage, (before, after) in enumerate(zip(old.blocks, new.blocks, strict=True), FIRST_RESIDUAL_STAGE)

@@ -56,7 +56,8 @@ def measured(paths: Sequence[str], split: str) -> dict[str, Any]:
             metrics = json.loads(Path(path).read_text())
         except ValueError as error:
             raise ValueError(f"{path}: not JSON ({error})") from error
-        missing = [name for name in NEEDED if not isinstance(metrics, dict) or name not in metrics]
+        # Without the official .mat files the three are there, and null.
+        missing = [name for name in NEEDED if not isinstance(metrics, dict) or metrics.get(name) is None]
         if missing:
             raise ValueError(f"{path}: lacks {missing}, expected what `rf_keras.evaluate --gt_dir G --json` writes")
         kind = "int8" if str(metrics["model"]).endswith(".tflite") else "float"

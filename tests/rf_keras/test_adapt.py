@@ -117,3 +117,9 @@ def test_blocks_are_added_to_plain_alone() -> None:
     other = dataclasses.replace(PLAIN, backbone="mobilenet", width=0.25, blocks=ModelConfig.blocks)
     with pytest.raises(ValueError, match=r"old.keras: layer stem_conv has weights"):
         copy_weights(build_model(other), other, build_model(PLAIN), PLAIN, "old.keras")
+
+
+def test_learned_blocks_are_not_dropped() -> None:
+    fewer = dataclasses.replace(PLAIN, blocks=(1, 0))
+    with pytest.raises(ValueError, match=r"old.keras: blocks is \(1, 1\), expected at most \(1, 0\)"):
+        copy_weights(build_model(PLAIN), PLAIN, build_model(fewer), fewer, "old.keras")

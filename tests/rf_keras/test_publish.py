@@ -83,6 +83,9 @@ def test_files_that_are_no_metrics_are_named(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("[1]")
     with pytest.raises(ValueError, match=r"bad\.json: lacks \['easy', .* expected what `rf_keras.evaluate"):
         measured([str(tmp_path / "bad.json")], "photos")
+    unofficial = write_metrics(tmp_path / "labels.json", easy=None, medium=None, hard=None)
+    with pytest.raises(ValueError, match=r"labels\.json: lacks \['easy', 'medium', 'hard'\]"):
+        measured([unofficial], "photos")
     (tmp_path / "text.json").write_text("AP 85")
     with pytest.raises(ValueError, match=r"text\.json: not JSON"):
         measured([str(tmp_path / "text.json")], "photos")
