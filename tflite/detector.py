@@ -15,7 +15,7 @@ from tflite.anchors import feature_size, make_anchors
 from tflite.decode import decode_outputs
 from tflite.interpreter import ModelError, load_interpreter, one_line, tensor_details
 from tflite.postprocess import Detections, detections_from_candidates
-from tflite.preprocess import InputWriter, input_table
+from tflite.preprocess import InputWriter
 from tflite.spec import ModelSpec, read_spec
 
 MAX_DEFAULT_THREADS = 4  # small convolutions gain little beyond
@@ -83,8 +83,7 @@ class FaceDetector:
         _check_tensor(self.name, "image", source, (1, spec.input_height, spec.input_width, 3))
         self._input_index = source["index"]
         scale, zero_point = source["quantization"]
-        table = input_table(spec.mean, scale, zero_point, source["dtype"])
-        self._writer = InputWriter(spec.input_height, spec.input_width, spec.mean, table)
+        self._writer = InputWriter(spec.input_height, spec.input_width, spec.mean, scale, zero_point, source["dtype"])
         self._outputs: dict[str, int] = {}
         self._quantization: dict[str, tuple[float, int]] = {}
         for stride, sizes in zip(spec.strides, spec.anchor_sizes, strict=True):

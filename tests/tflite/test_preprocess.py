@@ -7,10 +7,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from tests.tflite.conftest import photo
-from tflite.preprocess import ImageError, InputWriter, apply_table, input_table, letterbox, read_image
+from tflite import preprocess
+from tflite.preprocess import (
+    ImageError,
+    InputWriter,
+    apply_table,
+    input_table,
+    letterbox,
+    read_image,
+    table_as_affine,
+)
 
 MEAN = (104.0, 117.0, 123.0)
 
@@ -200,19 +211,54 @@ def test_table_rounds_halves_up_and_saturates() -> None:
     assert table[255, 1] == 127
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.float32])
-def test_writer_equals_letterbox_and_table(dtype: type) -> None:
-    """One writer for images of all shapes in turn: nothing of an earlier one may remain."""
-    table = input_table(MEAN, 1.07, -13, dtype)
-    writer = InputWriter(64, 96, MEAN, table)
+@pytest.mark.parametrize("affine", ["tried", "refused"])
+@pytest.mark.parametrize(("dtype", "scale"), [(np.int8, 1.0785714387893677), (np.int8, 1.07), (np.float32, 0.0)])
+def test_writer_equals_letterbox_and_table(
+    dtype: type, scale: float, affine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One writer for images of all shapes in turn: nothing of an earlier one may remain, whichever way it writes."""
+    if affine == "refused":
+        monkeypatch.setattr(preprocess, "table_as_affine", lambda *_: None)
+    table = input_table(MEAN, scale, -13, dtype)
+    writer = InputWriter(64, 96, MEAN, scale, -13, dtype)
     tensor = np.zeros((64, 96, 3), dtype)
     random = np.random.default_rng(0)
     for shape in ((200, 300), (300, 200), (64, 96), (30, 96), (1, 1), (10, 2000), (64, 20)):
         image = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
         expected = np.empty_like(tensor)
-        canvas, scale = letterbox(image, 64, 96, MEAN)
+        canvas, letterbox_scale = letterbox(image, 64, 96, MEAN)
         apply_table(canvas, table, expected)
         picture, written_scale = writer.resize(image)
         writer.write(picture, tensor)
-        assert written_scale == scale
+        assert written_scale == letterbox_scale
         np.testing.assert_array_equal(tensor, expected)
+
+
+@given(
+    scale=st.floats(0.5, 4.0, width=32),
+    zero_point=st.integers(-128, 127),
+    mean=st.tuples(*[st.floats(0, 255, width=32)] * 3),
+    width=st.integers(1, 200),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_affine_is_exact_or_refused(
+    scale: float, zero_point: int, mean: tuple[float, float, float], width: int, seed: int
+) -> None:
+    table = input_table(mean, scale, zero_point, np.int8)
+    if table_as_affine(table, scale, zero_point, mean) is None:
+        return
+    image = np.random.default_rng(seed).integers(0, 256, (16, width, 3), dtype=np.uint8)
+    writer = InputWriter(16, width, mean, scale, zero_point, np.int8)
+    written = np.empty(image.shape, np.int8)
+    writer.write(image, written)
+    np.testing.assert_array_equal(written, table[image, np.arange(3)])
+
+
+def test_affine_refuses_a_table_that_differs_in_one_value() -> None:
+    scale = 1.0785714387893677
+    table = input_table(MEAN, scale, -13, np.int8)
+    for channel in range(3):
+        changed = table.copy()
+        changed[200, channel] += 1
+        assert table_as_affine(changed, scale, -13, MEAN) is None
+    assert table_as_affine(table.astype(np.float32), scale, -13, MEAN) is None
