@@ -6,17 +6,21 @@ The configuration is a member of the zip archive that a `.keras` file already is
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import tf_keras as keras
 
 from rf_keras.config import ModelConfig, config_to_dict, model_config_from_dict
 
 CONFIG_MEMBER = "retinaface_config.json"
+WEIGHTS_MEMBER = "model.weights.h5"  # tf_keras's name
+SHUFFLED_VALUES = 512  # smaller arrays would lose more to HDF5's bookkeeping than deflating saves
 
 
 class ModelFileError(ValueError):
@@ -44,10 +48,36 @@ def save_model(model: keras.Model, config: ModelConfig, path: str | Path, meta: 
         model.save(raw, save_format="keras")
         with zipfile.ZipFile(raw) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
             for member in source.namelist():
-                target.writestr(member, source.read(member))
+                data = source.read(member)
+                target.writestr(member, _shuffled(data) if member == WEIGHTS_MEMBER else data)
             document = {"model": config_to_dict(config), "meta": meta or {}}
             target.writestr(CONFIG_MEMBER, json.dumps(document, indent=1))
         packed.replace(path)
+
+
+def _shuffled(data: bytes) -> bytes:
+    """The HDF5 file with its large arrays deflated byte plane by byte plane.
+
+    Exponents resemble one another, and so do the zeros that end rounded mantissas, but side by side they hide it: the
+    weights of `fast` rounded to 12 bits take a fifth less this way (`rf_keras.publish`).
+    """
+    packed = io.BytesIO()
+    with h5py.File(io.BytesIO(data)) as source, h5py.File(packed, "w") as target:
+
+        def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if not isinstance(item, h5py.Dataset):
+                made = target.require_group(name)
+            elif item.size < SHUFFLED_VALUES:
+                made = target.create_dataset(name, data=item[()])
+            else:
+                made = target.create_dataset(
+                    name, data=item[()], chunks=item.shape, shuffle=True, compression="gzip", compression_opts=9
+                )
+            made.attrs.update(item.attrs)
+
+        source.visititems(copy)
+        target.attrs.update(source.attrs)
+    return packed.getvalue()
 
 
 def read_config(path: str | Path) -> tuple[ModelConfig, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,15 @@ import tf_keras as keras
 
 from rf_keras.config import SMALL_ANCHORS, ModelConfig
 from rf_keras.model import build_model
-from rf_keras.model_file import CONFIG_MEMBER, ModelFileError, load_model, read_config, save_model
+from rf_keras.model_file import (
+    CONFIG_MEMBER,
+    WEIGHTS_MEMBER,
+    ModelFileError,
+    load_model,
+    read_config,
+    save_model,
+)
+from rf_keras.publish import round_kernels
 
 CONFIG = ModelConfig(activation="relu", anchor_sizes=SMALL_ANCHORS)
 
@@ -37,6 +46,18 @@ def test_round_trip(saved: tuple[keras.Model, Path]) -> None:
 
 def test_keras_reads_the_file_without_this_package(saved: tuple[keras.Model, Path]) -> None:
     assert keras.models.load_model(saved[1], compile=False).count_params() == saved[0].count_params()
+
+
+def test_rounded_weights_take_less_than_in_a_deflated_file_of_keras(
+    saved: tuple[keras.Model, Path], tmp_path: Path
+) -> None:
+    model, _, _ = load_model(saved[1])
+    round_kernels(model, 12)
+    save_model(model, CONFIG, tmp_path / "ours.keras")
+    model.save(tmp_path / "theirs.keras", save_format="keras")
+    with zipfile.ZipFile(tmp_path / "ours.keras") as ours, zipfile.ZipFile(tmp_path / "theirs.keras") as theirs:
+        deflated = zlib.compress(theirs.read(WEIGHTS_MEMBER), 9)
+        assert ours.getinfo(WEIGHTS_MEMBER).compress_size < 0.95 * len(deflated)
 
 
 def test_damaged_files(saved: tuple[keras.Model, Path], tmp_path: Path) -> None:
