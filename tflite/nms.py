@@ -12,7 +12,7 @@ import numpy as np
 FIRST_BLOCK = 16  # boxes decided together; small at first, since in a cluster the best box already removes the rest
 LAST_BLOCK = 128
 TILE = 1 << 16  # pairs compared at a time: the masks stay in the second-level cache
-FEW_PAIRS = 1 << 12  # so few get the exact test at once
+FEW_PAIRS = 1 << 12  # so few get the exact test at once; 64 boxes have no more, and they are one block
 DENSE = 8  # likewise where more than one in so many pairs may overlap
 
 
@@ -140,7 +140,7 @@ def nms(
     rest = _Boxes(table, intervals, order)
     buffers = np.empty((2, min(max(TILE, count), count * count)), bool)
     kept: list[np.ndarray] = []
-    room, block_size = max_faces, FIRST_BLOCK
+    room, block_size = max_faces, FIRST_BLOCK if needed else count
     with np.errstate(divide="ignore", invalid="ignore"):  # 0/0 of two empty boxes
         while len(rest) and room > 0:
             block = rest.take(slice(block_size))
