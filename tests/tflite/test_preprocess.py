@@ -223,8 +223,10 @@ def test_writer_equals_letterbox_and_table(
     writer = InputWriter(64, 96, MEAN, scale, -13, dtype)
     tensor = np.zeros((64, 96, 3), dtype)
     random = np.random.default_rng(0)
-    for shape in ((200, 300), (300, 200), (64, 96), (30, 96), (1, 1), (10, 2000), (64, 20)):
-        image = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    shapes = ((200, 300), (300, 200), (64, 96), (30, 96), (1, 1), (10, 2000), (64, 20))
+    images = [random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    images += [images[2][:, ::-1], images[2][..., ::-1], np.asfortranarray(images[2])]  # views that are not resized
+    for image in images:
         expected = np.empty_like(tensor)
         canvas, letterbox_scale = letterbox(image, 64, 96, MEAN)
         apply_table(canvas, table, expected)
