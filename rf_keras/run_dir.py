@@ -134,7 +134,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
     for key in ("loss", "box", "classes", "landmark"):
         left.plot(*series(key), label=key)
     left.set(xlabel="images seen", ylabel="training loss", yscale="log")
-    left.legend()
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize="small", frameon=False)
     left.grid(alpha=0.3)
     right.plot(*series("val_ap"), marker=".", color="tab:green")
     right.set(xlabel="images seen", ylabel="validation AP, %", ylim=(0, 100))
