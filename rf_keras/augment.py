@@ -7,7 +7,7 @@ alone, and tests can place a window by hand.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,9 @@ REFERENCE_CROPS = (0.3, 0.45, 0.6, 0.8, 1.0)
 INTERPOLATIONS = ("bilinear", "nearest", "area", "bicubic", "lanczos")
 MIRRORED_LANDMARKS = (1, 0, 2, 4, 3)
 COLOUR_DRAWS = 9  # random numbers that a colour function takes
+MIX_DRAWS = 6  # random numbers per image that `mix_images` takes
+LARGEST_OPACITY = 0.5  # of the other image of a blend
+MIX_SIDES = (0.2, 0.7)  # of the rectangle taken from another image, as shares of the image's
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class AugmentConfig:
             face that a window needs). The reference drops none. Matching gives such a face no anchor when its best IoU
             is below 0.2, so a value near √0.2 × the smallest anchor changes nothing but saves work.
         clip_landmarks: pull points outside the window onto its border, as the reference does.
+        mix_share: share of the images that are mixed with another of their batch (`mix_images`). Faces stay as they
+            were, so only a teacher, who is asked about the mixed image, gives it true targets.
     """
 
     crop_scales: tuple[float, ...] = ()
@@ -55,13 +60,14 @@ class AugmentConfig:
     interpolations: tuple[str, ...] = ("bilinear",)
     min_face: float = 0.0
     clip_landmarks: bool = False
+    mix_share: float = 0.0
 
     def __post_init__(self) -> None:
         if not all(0.05 <= scale <= 8 for scale in self.crop_scales):
             raise ValueError(f"crop_scales is {self.crop_scales}, expected shares of the short side from 0.05 to 8")
         if self.crop_trials < 1:
             raise ValueError(f"crop_trials is {self.crop_trials}, expected at least 1")
-        for name in ("colour_chance", "flip_chance"):
+        for name in ("colour_chance", "flip_chance", "mix_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a probability")
         for name in ("contrast", "saturation"):
@@ -81,6 +87,18 @@ class AugmentConfig:
         return bool(changes and self.colour_chance)
 
 
+# Windows larger than the image, as SCRFD (Guo et al. 2021, section 3.1) has them: many more small faces.
+SCALE = AugmentConfig(
+    crop_scales=(0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0),
+    brightness=32.0,
+    contrast=(0.5, 1.5),
+    saturation=(0.5, 1.5),
+    hue=18.0,
+    flip_chance=0.5,
+    interpolations=("bilinear", "nearest", "area", "bicubic"),
+    min_face=4.0,
+)
+
 PRESETS = {
     # Letterbox only: calibration, validation.
     "none": AugmentConfig(),
@@ -97,17 +115,9 @@ PRESETS = {
         interpolations=INTERPOLATIONS,
         clip_landmarks=True,
     ),
-    # Windows larger than the image, as SCRFD (Guo et al. 2021, section 3.1) has them: many more small faces.
-    "scale": AugmentConfig(
-        crop_scales=(0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0),
-        brightness=32.0,
-        contrast=(0.5, 1.5),
-        saturation=(0.5, 1.5),
-        hue=18.0,
-        flip_chance=0.5,
-        interpolations=("bilinear", "nearest", "area", "bicubic"),
-        min_face=4.0,
-    ),
+    "scale": SCALE,
+    # For training by a teacher, who is asked about what the student sees.
+    "mixed": replace(SCALE, mix_share=0.3),
     # Quantization-aware fine-tuning: the ranges must stay those of ordinary photos.
     "light": AugmentConfig(
         crop_scales=(0.8, 1.0, 1.25, 1.5),
@@ -343,3 +353,32 @@ def mirror_and_swap(image: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
     """uint8 [S, S, 3] RGB → BGR, mirrored left to right where `flip`: both in one pass over the pixels."""
     dims = tf.stack([tf.constant(False), flip, tf.constant(True)])
     return tf.raw_ops.Reverse(tensor=image, dims=dims)
+
+
+def mix_images(images: tf.Tensor, draws: tf.Tensor, share: float) -> tf.Tensor:
+    """Some images of a batch with a part of the image before them: blended over all of it, or a rectangle pasted.
+
+    Args:
+        images: uint8 [B, S, S, 3]. The one before the first is the last; a batch of one stays as it is.
+        draws: float32 [B, MIX_DRAWS] in [0, 1): what happens, opacity, width, height, x, y.
+        share: of the images that are mixed, half of them in each way.
+
+    Returns:
+        the same shape and type; rounded to the nearest value.
+
+    Source: mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019); as inputs of a teacher, Beyer et al. 2022.
+    """
+    kind, opacity, width, height, x, y = tf.unstack(draws, axis=1)  # [B] each
+    along = (tf.cast(tf.range(tf.shape(images)[1]), tf.float32) + 0.5) / tf.cast(tf.shape(images)[1], tf.float32)
+
+    def inside(side: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+        side = _ranged(side, *MIX_SIDES)
+        start = place * (1 - side)
+        return (along >= start[:, None]) & (along < (start + side)[:, None])  # [B, S]
+
+    pasted = inside(height, y)[:, :, None] & inside(width, x)[:, None, :] & (kind < share / 2)[:, None, None]
+    blended = (kind >= share / 2) & (kind < share)
+    weight = tf.where(blended, LARGEST_OPACITY * opacity, 0.0)[:, None, None]
+    weight = tf.where(pasted, 1.0, weight)[..., None]  # [B, S, S, 1]
+    image = tf.cast(images, tf.float32)
+    return tf.cast(image + weight * (tf.roll(image, 1, axis=0) - image) + 0.5, tf.uint8)

@@ -4,7 +4,7 @@
     python -m rf_keras.pipeline --benchmark --size 640 --data_dir D
 
 Item i of the stream draws its random numbers from (seed, i) alone: neither the number of threads nor a restart at any
-item changes what it looks like.
+item changes what it looks like. (Mixed with another of its batch, it also depends on how batches are shared out.)
 """
 
 from __future__ import annotations
@@ -200,10 +200,14 @@ def make_batches(
         "landmarks": np.float32(UNKNOWN),
         "count": np.int32(0),
     }
+    if config.augment.mix_share:
+        shapes["mix"], padding["mix"] = [augment.MIX_DRAWS], np.float32(0)
     data = tf.data.Dataset.from_tensor_slices((positions, stream[positions]))
     data = data.map(make_item, num_parallel_calls=config.threads or tf.data.AUTOTUNE, deterministic=True)
     data = data.padded_batch(config.batch // (workers * replicas), shapes, padding, drop_remainder)
     data = data.map(_at_least_one_row)
+    if config.augment.mix_share:
+        data = data.map(partial(_mix, share=config.augment.mix_share))
     if config.teacher:
         teacher = Teacher(config.teacher)
         data = data.map(lambda batch: {**batch, "teacher": teacher.maps(batch["image"])})
@@ -237,6 +241,13 @@ def _at_least_one_row(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return {**batch, "boxes": boxes, "landmarks": landmarks}
 
 
+@tf.autograph.experimental.do_not_convert
+def _mix(batch: dict[str, tf.Tensor], share: float) -> dict[str, tf.Tensor]:
+    """The batch with its images mixed as their draws say."""
+    rest = {key: value for key, value in batch.items() if key != "mix"}
+    return {**rest, "image": augment.mix_images(batch["image"], batch["mix"], share)}
+
+
 def augment_item(
     data: tf.Tensor, boxes: tf.Tensor, landmarks: tf.Tensor, position: tf.Tensor, config: DataConfig
 ) -> dict[str, tf.Tensor]:
@@ -249,7 +260,8 @@ def augment_item(
         position: int64 scalar, the item's place in the stream; with the seed it decides all that is random.
 
     Returns:
-        `image`, `boxes`, `landmarks`, `count` as `make_batches` gives them, without the batch dimension.
+        `image`, `boxes`, `landmarks`, `count` as `make_batches` gives them, without the batch dimension; where images
+        are mixed also `mix`, the draws of `augment.mix_images`.
     """
     recipe, size = config.augment, config.size
     candidates = recipe.crop_trials * 3
@@ -285,7 +297,11 @@ def augment_item(
     image = augment.fill_square(image, place, config.fill[::-1], size)
     image = augment.mirror_and_swap(image, flip)
     boxes, landmarks = augment.move_faces(boxes, landmarks, window, place, flip, recipe, size)
-    return {"image": image, "boxes": boxes, "landmarks": landmarks, "count": tf.shape(boxes)[0]}
+    item = {"image": image, "boxes": boxes, "landmarks": landmarks, "count": tf.shape(boxes)[0]}
+    if recipe.mix_share:
+        seed = tf.stack([tf.constant(config.seed, tf.int64), -1 - position])  # a stream of its own: the rest stays
+        item["mix"] = tf.random.stateless_uniform([augment.MIX_DRAWS], seed=seed)
+    return item
 
 
 def _decode_other(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -241,6 +241,10 @@ def command(args: flags.FlagValues) -> None:
     if config.teacher:
         check_teachable(config.model)
         Teacher(config.teacher)  # fails before anything is written
+    elif AUGMENTATIONS[config.augment].mix_share:
+        raise ValueError(
+            f"augment is {config.augment!r}, whose images are mixed: expected a --teacher to say what is seen"
+        )
     samples, sizes, held = split_samples(config, args.max_missing)
     if len(samples) < config.batch:
         raise ValueError(f"batch is {config.batch}, but there are only {len(samples)} training images")

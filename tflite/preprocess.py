@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 
 # Named so that Pillow never hands a file to a plugin that runs another program (EPS starts Ghostscript).
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-AFFINE_TRIAL_WIDTH = 157  # pixels: several SIMD registers of 64 bytes and a remainder, also with three channels
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+AFFINE_TRIAL_WIDTH = 157  # pixels: several SIMD registers of 64 bytes and a remainder, also with three channels
 
 
 class ImageError(ValueError):

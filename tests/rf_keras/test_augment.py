@@ -265,3 +265,32 @@ def test_fill_and_mirror() -> None:
 def test_settings_out_of_range_are_errors(settings_: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(settings_))}.*expected"):
         AugmentConfig(**settings_)  # type: ignore[arg-type]
+
+
+def test_mixed_images_by_hand() -> None:
+    images = np.broadcast_to(np.array([10, 100, 200], np.uint8)[:, None, None, None], (3, 10, 10, 3))
+    draws = np.array(
+        [
+            [0.1, 0.9, 0.0, 0.6, 0.0, 1.0],  # a rectangle of 0.2 × 0.5 in the lower left corner
+            [0.3, 0.5, 0.5, 0.5, 0.5, 0.5],  # blended, a quarter of the other image
+            [0.4, 0.9, 0.5, 0.5, 0.5, 0.5],  # left alone
+        ],
+        np.float32,
+    )
+    mixed = augment.mix_images(tf.constant(images), tf.constant(draws), 0.4).numpy()
+    expected = images.copy()
+    expected[0, 5:, :2] = 200
+    expected[1] = 78  # 100 + ¼ (10 − 100) = 77.5
+    np.testing.assert_array_equal(mixed, expected)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), share=st.floats(0, 1))
+def test_mixing_takes_pixels_of_the_image_before(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (4, 32, 32, 3), np.uint8)
+    draws = rng.random((4, augment.MIX_DRAWS), np.float32)
+    mixed = augment.mix_images(tf.constant(images), tf.constant(draws), share).numpy()
+    before = np.roll(images, 1, axis=0)
+    assert ((np.minimum(images, before) <= mixed) & (mixed <= np.maximum(images, before))).all()
+    assert np.array_equal((mixed != images).any(axis=(1, 2, 3)), draws[:, 0] < share)

@@ -177,6 +177,20 @@ def test_sizes_take_turns(faces: list[Sample]) -> None:
     assert all(np.array_equal(part["image"], batch["image"][2:]) for part, batch in zip(share, whole, strict=True))
 
 
+def test_mixing_changes_images_alone_and_the_same_ones_after_a_resume(faces: list[Sample]) -> None:
+    config = DataConfig(size=96, batch=4, augment=PRESETS["mixed"], seed=1)
+    stream = sample_stream([12], None, 1, 120)
+    mixed = batches(faces, config, stream)
+    plain = batches(faces, replace(config, augment=replace(config.augment, mix_share=0.0)), stream)
+    changed = 0
+    for one, other in zip(mixed, plain, strict=True):
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[key], other[key]) for key in one if key != "image")
+        changed += int((one["image"] != other["image"]).any(axis=(1, 2, 3)).sum())
+    assert 20 <= changed <= 52  # 0.3 × 120, and three standard deviations
+    assert same(mixed[20:], batches(faces, config, stream, start=80))
+
+
 def test_last_batch_is_kept_on_request(faces: list[Sample]) -> None:
     config = DataConfig(size=96, batch=5, augment=PRESETS["none"])
     assert [len(b["count"]) for b in batches(faces, config, range(12))] == [5, 5]

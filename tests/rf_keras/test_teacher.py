@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from absl import flags
 from onnx import TensorProto, helper, numpy_helper
 
 from rf_keras import train
-from rf_keras.augment import PRESETS
+from rf_keras.augment import PRESETS, AugmentConfig
 from rf_keras.config import SMALL_ANCHORS, ModelConfig
 from rf_keras.losses import TEACHER_LANDMARK_WEIGHT, TEACHER_SCORE_WEIGHT, teacher_sums
 from rf_keras.pipeline import DataConfig, make_batches, read_folders
@@ -108,9 +109,12 @@ def test_pixels_per_anchor_at_any_size(teacher_file: Path, side: int) -> None:
     np.testing.assert_allclose(said[1, -1, 13:], [side - 32 + 1.25 * 32, side - 32 + 1.375 * 32])
 
 
-def test_batches_hold_what_the_teacher_says_of_their_images(teacher_file: Path, data: Path) -> None:
+@pytest.mark.parametrize("recipe", [PRESETS["light"], replace(PRESETS["mixed"], mix_share=1.0)])
+def test_batches_hold_what_the_teacher_says_of_their_images(
+    teacher_file: Path, data: Path, recipe: AugmentConfig
+) -> None:
     samples, _ = read_folders([data])
-    config = DataConfig(size=64, more_sizes=(96,), batch=2, augment=PRESETS["light"], teacher=str(teacher_file))
+    config = DataConfig(size=64, more_sizes=(96,), batch=2, augment=recipe, teacher=str(teacher_file))
     teacher = Teacher(teacher_file)
     for batch, side in zip(make_batches(samples, config, np.arange(4)).as_numpy_iterator(), (64, 96), strict=True):
         assert batch["image"].shape[1] == side
