@@ -19,8 +19,7 @@ import pytest
 from rf_keras.run_state import check_cluster
 from rf_keras.synthetic import make_dataset
 
-# With oneDNN's kernels five steps of one replica and of two differ by 2e-4, without them by less than 1e-4. These tests
-# are about our arithmetic.
+# oneDNN's kernels round differently with the size of the batch. These tests are about our arithmetic.
 PLAIN_KERNELS = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 PATIENCE = 300  # seconds for two TensorFlow processes on a busy machine
 
@@ -57,7 +56,7 @@ def finish(workers: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
 
 
 def run_steps(how: str, data: Path, folder: Path, root: Path) -> list[Path]:
-    """Weights after five steps, of every worker."""
+    """What `distributed_steps` writes, of every worker."""
     module = "tests.rf_keras.distributed_steps"
     outputs = [folder / f"{how}{index}.npz" for index in range(2 if how == "multiworker" else 1)]
     commands = [(module, how, data, output) for output in outputs]
@@ -92,11 +91,20 @@ def test_two_replicas_equal_one(how: str, one: dict[str, np.ndarray], data: Path
     assert one["losses"][0] != one["losses"][-1]  # it did train
     for output in run_steps(how, data, tmp_path, root):
         two = np.load(output)
-        np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-4)
-        for name in one:
-            # One replica's fused BN kernel keeps the unbiased variance, n/(n−1) times the other; n is 4 × 2² at least.
-            relative = 0.07 if "moving_variance" in name else 0.0
-            np.testing.assert_allclose(two[name], one[name], rtol=relative, atol=1e-4, err_msg=name)
+        # Measured 4e-7. Where rounding changes which anchor is mined, or whether a ReLU is open, 4e-4.
+        np.testing.assert_allclose(two["losses"], one["losses"], rtol=2e-3)
+        np.testing.assert_allclose(two["average"], one["average"], atol=1e-4)
+        for name in (name.removeprefix("first/") for name in one if name.startswith("first/")):
+            start, first = one[f"start/{name}"], one[f"first/{name}"]
+            np.testing.assert_array_equal(two[f"start/{name}"], start, err_msg=name)
+            if "moving_variance" in name:
+                # One replica's fused BN kernel keeps the unbiased variance, n/(n−1) times the other; n is 4 × 2² at
+                # least.
+                np.testing.assert_allclose(two[f"first/{name}"], first, rtol=0.07, err_msg=name)
+            else:
+                # Measured 1e-4, and 0.008 where an anchor or a ReLU changed.
+                error = np.linalg.norm(two[f"first/{name}"] - first)
+                assert error <= 0.03 * np.linalg.norm(first - start) + 1e-7, name
 
 
 def test_a_worker_dies_and_comes_back(data: Path, tmp_path: Path, root: Path) -> None:
