@@ -121,8 +121,8 @@ def test_a_worker_dies_and_comes_back(data: Path, tmp_path: Path, root: Path) ->
         time.sleep(0.2)
     workers[1].send_signal(signal.SIGKILL)
     (code, errors), _ = finish(workers)
-    assert code == 1
-    assert errors.splitlines()[-1].startswith("error: another worker is gone at step ")
+    assert code == 1, errors[-3000:]
+    assert errors.splitlines()[-1].startswith("error: another worker is gone at step "), errors[-3000:]
 
     again = (*train, "--resume")
     for code, errors in finish(start_workers([again, again], root)):

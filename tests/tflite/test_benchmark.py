@@ -40,6 +40,8 @@ def test_every_stage_and_thread_count(root: Path, model_dir: Path, tmp_path: Pat
     assert report["input"] == [64, 96]
     assert report["interpreter"].startswith("ai_edge_litert")
     assert 20 < report["peak_memory_mb"] < 1000
+    if sys.platform == "linux":
+        assert 5 < report["anonymous_memory_mb"] < report["peak_memory_mb"]
     parts = report["cold_start_ms"]
     assert parts["process_to_faces"] >= parts["import"] > 0
 
