@@ -21,6 +21,8 @@ from rf_keras.config import ModelConfig, config_to_dict, model_config_from_dict
 CONFIG_MEMBER = "retinaface_config.json"
 WEIGHTS_MEMBER = "model.weights.h5"  # tf_keras's name
 SHUFFLED_VALUES = 512  # smaller arrays would lose more to HDF5's bookkeeping than deflating saves
+# Level 9 takes 3 % off rounded weights and 18 times as long: 40 s for resnet50, at each checkpoint.
+DEFLATE_LEVEL = 4
 
 
 class ModelFileError(ValueError):
@@ -59,7 +61,7 @@ def _shuffled(data: bytes) -> bytes:
     """The HDF5 file with its large arrays deflated byte plane by byte plane.
 
     Exponents resemble one another, and so do the zeros that end rounded mantissas, but side by side they hide it: the
-    weights of `fast` rounded to 12 bits take a fifth less this way (`rf_keras.publish`).
+    weights of `fast` rounded to 12 bits take 19 % less this way (`rf_keras.publish`).
     """
     packed = io.BytesIO()
     with h5py.File(io.BytesIO(data)) as source, h5py.File(packed, "w") as target:
@@ -71,7 +73,12 @@ def _shuffled(data: bytes) -> bytes:
                 made = target.create_dataset(name, data=item[()])
             else:
                 made = target.create_dataset(
-                    name, data=item[()], chunks=item.shape, shuffle=True, compression="gzip", compression_opts=9
+                    name,
+                    data=item[()],
+                    chunks=item.shape,
+                    shuffle=True,
+                    compression="gzip",
+                    compression_opts=DEFLATE_LEVEL,
                 )
             made.attrs.update(item.attrs)
 
