@@ -66,7 +66,7 @@ def copy_weights(source: keras.Model, old: ModelConfig, target: keras.Model, new
             f"{name}: class_logits is {old.class_logits}, expected {new.class_logits}: one logit cannot become two"
         )
     heads = {f"{head}_{stride}": (head, level) for head in HEADS for level, stride in enumerate(new.strides)}
-    added = _added_blocks(old, new, name)
+    added = added_blocks(old, new, name)
     for layer in target.layers:
         if layer.name.startswith(added):
             if layer.name.endswith("_expand_bn"):
@@ -85,8 +85,12 @@ def copy_weights(source: keras.Model, old: ModelConfig, target: keras.Model, new
         layer.set_weights(weights)
 
 
-def _added_blocks(old: ModelConfig, new: ModelConfig, name: str) -> tuple[str, ...]:
-    """Prefixes of the layers of the new network's residual blocks that come behind the old network's last ones."""
+def added_blocks(old: ModelConfig, new: ModelConfig, name: str) -> tuple[str, ...]:
+    """Prefixes of the layers of the new network's residual blocks that come behind the old network's last ones.
+
+    Raises:
+        ValueError: the new network has fewer; names the old one's file.
+    """
     if new.backbone != "plain" or old.backbone != "plain":
         return ()
     if any(after < before for before, after in zip(old.blocks, new.blocks, strict=True)):

@@ -1,0 +1,78 @@
+"""The average of several weights files: two runs, one of which started from the other, are often best in the middle.
+
+    python -m rf_keras.average --weights LAST.keras --weights BEFORE.keras --output AVERAGE.keras
+
+Source: model soups (Wortsman et al. 2022). Averages of networks that were trained apart mean nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+from absl import app, flags
+
+from rf_keras.adapt import added_blocks
+from rf_keras.config import ModelConfig, config_to_dict
+from rf_keras.model import build_model
+from rf_keras.model_file import load_model, save_model
+from tflite.command import flags_only, user_errors
+
+Loaded = tuple[keras.Model, ModelConfig, str]
+
+
+def average_weights(sources: Sequence[Loaded]) -> keras.Model:
+    """A model of the first one's network, each weight the mean over all.
+
+    Args:
+        sources: model, configuration and name of each. The first one's network counts; the others may have fewer
+            residual blocks, and a block is the mean over those that have it.
+
+    Raises:
+        ValueError: another network; names the file.
+    """
+    config = sources[0][1]
+    wanted = config_to_dict(config)
+    parts = []
+    for model, network, name in sources:
+        found = config_to_dict(dataclasses.replace(network, blocks=config.blocks))
+        if differing := [key for key in wanted if wanted[key] != found[key]]:
+            key = differing[0]
+            raise ValueError(f"{name}: {key} is {found[key]}, expected {wanted[key]} as in {sources[0][2]}")
+        parts.append((model, added_blocks(network, config, name)))
+    average = build_model(config)
+    for layer in average.layers:
+        weights = [
+            model.get_layer(layer.name).get_weights() for model, added in parts if not layer.name.startswith(added)
+        ]
+        layer.set_weights([np.mean(same, axis=0) for same in zip(*weights, strict=True)])
+    return average
+
+
+def main(argv: Sequence[str]) -> None:
+    flags_only(argv)
+    args = flags.FLAGS
+    with user_errors():
+        if len(args.weights) < 2:
+            raise ValueError(f"--weights: {len(args.weights)} given, expected two or more")
+        loaded = [(*load_model(path), path) for path in args.weights]
+        for _, _, meta, path in loaded:
+            if meta.get("quantization"):
+                raise ValueError(f"{path}: quantization-aware weights, expected those that rf_keras.train saves")
+        average = average_weights([(model, config, path) for model, config, _, path in loaded])
+        _, config, meta, _ = loaded[0]
+        # AP was measured of the first file, not of this one.
+        facts: dict[str, Any] = {key: value for key, value in meta.items() if key != "ap"}
+        save_model(average, config, args.output, facts | {"averaged": list(args.weights)})
+        print(f"wrote {args.output}: the mean of {len(loaded)} files")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_multi_string(
+        "weights", None, "weights file (.keras); several, the first says which network", required=True
+    )
+    flags.DEFINE_string("output", None, "file to write (.keras)", required=True)
+    app.run(main)

@@ -1,0 +1,75 @@
+"""Averages of weights files: each weight the mean, blocks that only one has as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from rf_keras.average import average_weights
+from rf_keras.config import FAST, ModelConfig
+from rf_keras.model import build_model
+from rf_keras.model_file import load_model, save_model
+
+SMALL = dataclasses.replace(FAST, neck_channels=16, ssh_channels=16, blocks=(1, 0))
+DEEPER = dataclasses.replace(SMALL, blocks=(1, 1))
+
+
+def filled(config: ModelConfig, value: float) -> keras.Model:
+    model = build_model(config)
+    model.set_weights([np.full_like(weight, value) for weight in model.get_weights()])
+    return model
+
+
+def test_a_block_that_one_lacks_is_the_others() -> None:
+    average = average_weights([(filled(DEEPER, 1.0), DEEPER, "a"), (filled(SMALL, 4.0), SMALL, "b")])
+    shared = {layer.name for layer in build_model(SMALL).layers}
+    seen = set()
+    for layer in average.layers:
+        for weight in layer.get_weights():
+            np.testing.assert_array_equal(weight, 2.5 if layer.name in shared else 1.0)
+            seen.add(layer.name in shared)
+    assert seen == {True, False}
+    three = average_weights([(filled(SMALL, value), SMALL, "x") for value in (1.0, 2.0, 6.0)])
+    assert all((weight == 3.0).all() for weight in three.get_weights())
+
+
+def run(root: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "rf_keras.average", *map(str, arguments)]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True)
+
+
+def test_the_command(root: Path, tmp_path: Path) -> None:
+    first, second, output = (tmp_path / f"{name}.keras" for name in ("first", "second", "output"))
+    save_model(filled(DEEPER, 1.0), DEEPER, first, {"train": {"size": 320}, "ap": {"640": 1}})
+    save_model(filled(SMALL, 4.0), SMALL, second, {"train": {"size": 64}})
+    done = run(root, "--weights", first, "--weights", second, "--output", output)
+    assert done.returncode == 0, done.stderr
+    assert "the mean of 2 files" in done.stdout
+    model, config, meta = load_model(output)
+    assert config == DEEPER
+    assert meta == {"train": {"size": 320}, "averaged": [str(first), str(second)]}
+    assert {float(weight.flat[0]) for weight in model.get_weights()} == {1.0, 2.5}
+
+    save_model(filled(SMALL, 4.0), SMALL, tmp_path / "qat.keras", {"quantization": {"ranges": {}}})
+    save_model(build_model(FAST), FAST, tmp_path / "wide.keras")
+    for others, message in (
+        ([], "--weights: 1 given, expected two or more"),
+        (["qat.keras"], "qat.keras: quantization-aware weights, expected those"),
+        (["wide.keras"], "wide.keras: neck_channels is 48, expected 16 as in "),
+        (["none.keras"], "none.keras: no such weights file"),
+    ):
+        given = [flag for name in ("first.keras", *others) for flag in ("--weights", tmp_path / name)]
+        done = run(root, *given, "--output", tmp_path / "bad.keras")
+        assert done.returncode == 1
+        assert message in done.stderr.splitlines()[-1], done.stderr[-500:]
+        assert "Traceback" not in done.stderr
+    # The deeper one second: its block would be lost.
+    with pytest.raises(ValueError, match=r"deep: blocks is \(1, 1\), expected at most \(1, 0\)"):
+        average_weights([(filled(SMALL, 1.0), SMALL, "flat"), (filled(DEEPER, 1.0), DEEPER, "deep")])
+    assert not (tmp_path / "bad.keras").exists()
