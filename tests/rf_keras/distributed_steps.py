@@ -47,7 +47,9 @@ def main(how: str, data_dir: str, output: str) -> None:
         run.model, run.optimizer, run.average, run.step, config, strategy, config.size, batches.element_spec
     )
     start = {f"start/{weight.name}": weight.numpy() for weight in run.model.weights}
-    losses = [float(step(next(batches))["loss"])]
+    result = step(next(batches))
+    # The update alone would not show a wrong scale of the gradient: it is clipped.
+    losses, norm = [float(result["loss"])], float(result["gradient_norm"])
     first = {f"first/{weight.name}": weight.numpy() for weight in run.model.weights}
     average = run.average[0].numpy()
     losses += [float(step(next(batches))["loss"]) for _ in range(STEPS - 1)]
@@ -56,7 +58,7 @@ def main(how: str, data_dir: str, output: str) -> None:
     first_worker = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("index", 0) == 0
     run.save()  # gathers variables from all workers
     assert (Path(output).with_suffix("") / "last.keras").exists() == first_worker
-    np.savez(output, **start, **first, losses=np.array(losses), average=average)
+    np.savez(output, **start, **first, losses=np.array(losses), gradient_norm=norm, average=average)
 
 
 if __name__ == "__main__":

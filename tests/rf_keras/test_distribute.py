@@ -93,6 +93,7 @@ def test_two_replicas_equal_one(how: str, one: dict[str, np.ndarray], data: Path
         two = np.load(output)
         # Measured 4e-7. Where rounding changes which anchor is mined, or whether a ReLU is open, 4e-4.
         np.testing.assert_allclose(two["losses"], one["losses"], rtol=2e-3)
+        np.testing.assert_allclose(two["gradient_norm"], one["gradient_norm"], rtol=0.03)
         np.testing.assert_allclose(two["average"], one["average"], atol=1e-4)
         for name in (name.removeprefix("first/") for name in one if name.startswith("first/")):
             start, first = one[f"start/{name}"], one[f"first/{name}"]
