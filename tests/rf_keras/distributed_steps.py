@@ -1,6 +1,6 @@
 """Five training steps on one replica, on two virtual devices, or as one of the workers that TF_CONFIG names; writes the
-losses and the weights before and after the first. A program of its own, because devices and workers must be set before
-TensorFlow starts.
+losses and the weights before, after the first and after the last. A program of its own, because devices and workers
+must be set before TensorFlow starts.
 
     python -m tests.rf_keras.distributed_steps one|mirrored|multiworker DATA_DIR OUTPUT.npz
 """
@@ -51,14 +51,15 @@ def main(how: str, data_dir: str, output: str) -> None:
     # The update alone would not show a wrong scale of the gradient: it is clipped.
     losses, norm = [float(result["loss"])], float(result["gradient_norm"])
     first = {f"first/{weight.name}": weight.numpy() for weight in run.model.weights}
-    average = run.average[0].numpy()
     losses += [float(step(next(batches))["loss"]) for _ in range(STEPS - 1)]
     assert step.experimental_get_tracing_count() == 1  # though the batches' numbers of faces differ
+    last = {f"last/{weight.name}": weight.numpy() for weight in run.model.weights}
+    average = run.average[0].numpy()
     # Not by the code under test: only worker 0 may write the run.
     first_worker = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("index", 0) == 0
     run.save()  # gathers variables from all workers
     assert (Path(output).with_suffix("") / "last.keras").exists() == first_worker
-    np.savez(output, **start, **first, losses=np.array(losses), gradient_norm=norm, average=average)
+    np.savez(output, **start, **first, **last, losses=np.array(losses), gradient_norm=norm, average=average)
 
 
 if __name__ == "__main__":
