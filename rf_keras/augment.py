@@ -20,8 +20,10 @@ INTERPOLATIONS = ("bilinear", "nearest", "area", "bicubic", "lanczos")
 MIRRORED_LANDMARKS = (1, 0, 2, 4, 3)
 COLOUR_DRAWS = 9  # random numbers that a colour function takes
 MIX_DRAWS = 6  # random numbers per image that `mix_images` takes
+TILT_DRAWS = 3  # and `tilt_images`
 LARGEST_OPACITY = 0.5  # of the other image of a blend
 MIX_SIDES = (0.2, 0.7)  # of the rectangle taken from another image, as shares of the image's
+LARGEST_ANGLE, LARGEST_STRETCH = 30.0, 1.25  # of a tilted image: degrees to either side, width against height
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class AugmentConfig:
         clip_landmarks: pull points outside the window onto its border, as the reference does.
         mix_share: share of the images that are mixed with another of their batch (`mix_images`). Faces stay as they
             were, so only a teacher, who is asked about the mixed image, gives it true targets.
+        tilt_share: share of the images that are turned and stretched (`tilt_images`), before they are mixed; for a
+            teacher only, likewise.
     """
 
     crop_scales: tuple[float, ...] = ()
@@ -61,13 +65,14 @@ class AugmentConfig:
     min_face: float = 0.0
     clip_landmarks: bool = False
     mix_share: float = 0.0
+    tilt_share: float = 0.0
 
     def __post_init__(self) -> None:
         if not all(0.05 <= scale <= 8 for scale in self.crop_scales):
             raise ValueError(f"crop_scales is {self.crop_scales}, expected shares of the short side from 0.05 to 8")
         if self.crop_trials < 1:
             raise ValueError(f"crop_trials is {self.crop_trials}, expected at least 1")
-        for name in ("colour_chance", "flip_chance", "mix_share"):
+        for name in ("colour_chance", "flip_chance", "mix_share", "tilt_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a probability")
         for name in ("contrast", "saturation"):
@@ -85,6 +90,11 @@ class AugmentConfig:
     def has_colour(self) -> bool:
         changes = self.brightness or self.hue or self.contrast != (1.0, 1.0) or self.saturation != (1.0, 1.0)
         return bool(changes and self.colour_chance)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether faces move without their labels."""
+        return bool(self.mix_share or self.tilt_share)
 
 
 # Windows larger than the image, as SCRFD (Guo et al. 2021, section 3.1) has them: many more small faces.
@@ -118,6 +128,7 @@ PRESETS = {
     "scale": SCALE,
     # For training by a teacher, who is asked about what the student sees.
     "mixed": replace(SCALE, mix_share=0.3),
+    "tilted": replace(SCALE, mix_share=0.4, tilt_share=0.3),
     # Quantization-aware fine-tuning: the ranges must stay those of ordinary photos.
     "light": AugmentConfig(
         crop_scales=(0.8, 1.0, 1.25, 1.5),
@@ -353,6 +364,41 @@ def mirror_and_swap(image: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
     """uint8 [S, S, 3] RGB → BGR, mirrored left to right where `flip`: both in one pass over the pixels."""
     dims = tf.stack([tf.constant(False), flip, tf.constant(True)])
     return tf.raw_ops.Reverse(tensor=image, dims=dims)
+
+
+def tilt_images(images: tf.Tensor, draws: tf.Tensor, share: float, fill: tuple[float, ...]) -> tf.Tensor:
+    """Some images of a batch turned about their centre and stretched along one axis.
+
+    Args:
+        images: uint8 [B, S, S, 3].
+        draws: float32 [B, TILT_DRAWS] in [0, 1): what happens, angle, stretch.
+        share: of the images that are tilted, by at most `LARGEST_ANGLE` to either side; their width grows by at most
+            `LARGEST_STRETCH`, or shrinks by as much.
+        fill: colour of what lies outside, 0-255, in the order of the channels.
+
+    Returns:
+        the same shape and type, bilinear, rounded to the nearest value.
+    """
+    kind, angle, stretch = tf.unstack(draws, axis=1)  # [B] each
+    angle = (2 * angle - 1) * LARGEST_ANGLE * np.pi / 180
+    wider = tf.exp((2 * stretch - 1) * np.log(LARGEST_STRETCH))
+    cos, sin = tf.cos(angle), tf.sin(angle)
+    centre = (tf.cast(tf.shape(images)[1], tf.float32) - 1) / 2
+    # From a pixel of the result to one of the image: turned back, then its x narrowed.
+    rows = [
+        [cos / wider, sin / wider, centre * (1 - (cos + sin) / wider)],
+        [-sin, cos, centre * (1 + sin - cos)],
+        [tf.zeros_like(cos), tf.zeros_like(cos)],
+    ]
+    tilted = tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(images, tf.float32) - fill,
+        transforms=tf.stack([entry for row in rows for entry in row], axis=1),
+        output_shape=tf.shape(images)[1:3],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+    )
+    return tf.where((kind < share)[:, None, None, None], tf.saturate_cast(tilted + fill + 0.5, tf.uint8), images)
 
 
 def mix_images(images: tf.Tensor, draws: tf.Tensor, share: float) -> tf.Tensor:

@@ -125,6 +125,7 @@ class TrainConfig:
         init: weights file to start from.
         teacher: ONNX file of an SCRFD network (`teacher.Teacher`) whose outputs replace labels, matching and mining as
             the targets. Labels still choose the crops and the validation AP. None: learn from the labels.
+        teacher_features: weight of the loss that makes the network's features predict the teacher's; 0: off.
         val_every: epochs between validations.
         checkpoint_steps: steps between checkpoints.
         distribute: "none", "mirrored" (all local devices) or "multiworker" (TF_CONFIG).
@@ -156,6 +157,7 @@ class TrainConfig:
     mixed_precision: bool = False
     init: str | None = None
     teacher: str | None = None
+    teacher_features: float = 0.0
     val_every: int = 1
     checkpoint_steps: int = 500
     distribute: str = "none"
@@ -177,8 +179,9 @@ class TrainConfig:
         need(self.learning_rate > 0, "learning_rate", "a positive number")
         for name in ("momentum", "ema_decay", "val_share"):
             need(0 <= getattr(self, name) < 1, name, "a number from 0 to below 1")
-        for name in ("weight_decay", "clip_norm", "warmup_steps"):
+        for name in ("weight_decay", "clip_norm", "warmup_steps", "teacher_features"):
             need(getattr(self, name) >= 0, name, "0 or more")
+        need(bool(self.teacher) or not self.teacher_features, "teacher_features", "0 without a teacher")
         need(all(0 < m < 1 for m in self.milestones), "milestones", "shares of the run between 0 and 1")
         sizes = self.model.anchor_sizes
         if min(sizes[0]) > min(self.sizes):

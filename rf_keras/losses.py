@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -33,6 +34,15 @@ class Losses(NamedTuple):
     box: tf.Tensor
     classes: tf.Tensor
     landmark: tf.Tensor
+
+
+class FeatureSums(NamedTuple):
+    """Float32 scalars, summed over a (replica's part of a) batch: errors over all images, errors over faces, and what
+    those would be for a network that knows nothing."""
+
+    images: tf.Tensor
+    faces: tf.Tensor
+    faces_unknown: tf.Tensor
 
 
 def smooth_l1(error: tf.Tensor) -> tf.Tensor:
@@ -144,6 +154,34 @@ def teacher_sums(
         positives=weights,
         positives_with_landmarks=weights,
     )
+
+
+def feature_sums(
+    predicted: tf.Tensor, features: tf.Tensor, said: tf.Tensor, cells: Sequence[int], anchors_per_cell: int
+) -> FeatureSums:
+    """How badly a network's features predict a teacher's.
+
+    Args:
+        predicted: float32 [B, N, C], from the network's features.
+        features: float32 [B, N, C], the teacher's, of any scale: each channel of each level is brought to mean 0 and
+            variance 1 over the batch (as in PKD, Cao et al. 2022). Faces are far from that mean.
+        said: float32 [B, N · anchors_per_cell, 15], the teacher's answers: their scores say where faces are.
+        cells: of each level; their sum is N.
+
+    Returns:
+        Squared errors, averaged over channels: averaged over each image's cells, and weighted by the scores of at least
+        `TEACHER_FLOOR` of each cell's anchors; and the latter with 0 predicted. To be divided by the images and by each
+        other: both quotients are then 1 where nothing is known.
+    """
+    levels = tf.split(features, list(cells), axis=1)
+    moments = [(level, *tf.nn.moments(level, axes=[0, 1], keepdims=True)) for level in levels]
+    wanted = tf.concat([(level - mean) * tf.math.rsqrt(variance + 1e-6) for level, mean, variance in moments], axis=1)
+    error = tf.reduce_mean(tf.square(predicted - wanted), axis=-1)  # [B, N]
+    unknown = tf.reduce_mean(tf.square(wanted), axis=-1)
+    score = tf.reshape(said[..., 0], [-1, sum(cells), anchors_per_cell])
+    weight = tf.reduce_sum(tf.where(score >= TEACHER_FLOOR, score, 0.0), axis=-1)
+    images = tf.reduce_sum(tf.reduce_mean(error, axis=1))
+    return FeatureSums(images, tf.reduce_sum(weight * error), tf.reduce_sum(weight * unknown))
 
 
 def normalize(sums: LossSums, positives: tf.Tensor, positives_with_landmarks: tf.Tensor) -> Losses:

@@ -53,6 +53,7 @@ class DataConfig:
         fill: colour (BGR, 0-255) outside the photo.
         threads: images worked on at once; 0 lets tf.data choose.
         teacher: ONNX file of a network that is asked about every image (`teacher.Teacher`); None: nobody is.
+        teacher_features: ask for its features, too.
     """
 
     size: int = 640
@@ -63,6 +64,7 @@ class DataConfig:
     fill: tuple[float, ...] = ModelSpec.mean
     threads: int = 0
     teacher: str | None = None
+    teacher_features: bool = False
 
     def __post_init__(self) -> None:
         for size in (self.size, *self.more_sizes):
@@ -81,6 +83,7 @@ def data_config(config: TrainConfig) -> DataConfig:
         augment=PRESETS[config.augment],
         seed=config.seed,
         teacher=config.teacher,
+        teacher_features=config.teacher_features > 0,
     )
 
 
@@ -155,7 +158,7 @@ def make_batches(
         on) being the i-th of `size` and `more_sizes`, counted round; `boxes` float32 [B, G, 4] x1, y1,
         x2, y2 in pixels of that image; `landmarks` float32 [B, G, 5, 2], all −1 where unknown; `count` int32 [B]: rows
         of `boxes` and `landmarks` that are faces. G is the batch's largest count, at least 1; the rest is zeros
-        (landmarks −1). With a teacher also `teacher` float32 [B, A, 15], what it says of each anchor.
+        (landmarks −1). With a teacher also what `Teacher.maps` gives.
 
     Raises:
         ValueError: the batch cannot be shared evenly, or the stream does not fit the samples.
@@ -200,17 +203,17 @@ def make_batches(
         "landmarks": np.float32(UNKNOWN),
         "count": np.int32(0),
     }
-    if config.augment.mix_share:
-        shapes["mix"], padding["mix"] = [augment.MIX_DRAWS], np.float32(0)
+    if config.augment.needs_teacher:
+        shapes["mix"], padding["mix"] = [augment.MIX_DRAWS + augment.TILT_DRAWS], np.float32(0)
     data = tf.data.Dataset.from_tensor_slices((positions, stream[positions]))
     data = data.map(make_item, num_parallel_calls=config.threads or tf.data.AUTOTUNE, deterministic=True)
     data = data.padded_batch(config.batch // (workers * replicas), shapes, padding, drop_remainder)
     data = data.map(_at_least_one_row)
-    if config.augment.mix_share:
-        data = data.map(partial(_mix, share=config.augment.mix_share))
+    if config.augment.needs_teacher:
+        data = data.map(partial(_mix, config=config))
     if config.teacher:
-        teacher = Teacher(config.teacher)
-        data = data.map(lambda batch: {**batch, "teacher": teacher.maps(batch["image"])})
+        teacher = Teacher(config.teacher, features=config.teacher_features)
+        data = data.map(lambda batch: {**batch, **teacher.maps(batch["image"])})
     return data.prefetch(2)
 
 
@@ -242,10 +245,16 @@ def _at_least_one_row(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 
 @tf.autograph.experimental.do_not_convert
-def _mix(batch: dict[str, tf.Tensor], share: float) -> dict[str, tf.Tensor]:
-    """The batch with its images mixed as their draws say."""
+def _mix(batch: dict[str, tf.Tensor], config: DataConfig) -> dict[str, tf.Tensor]:
+    """The batch with its images tilted and mixed as their draws say."""
     rest = {key: value for key, value in batch.items() if key != "mix"}
-    return {**rest, "image": augment.mix_images(batch["image"], batch["mix"], share)}
+    mix, tilt = tf.split(batch["mix"], [augment.MIX_DRAWS, augment.TILT_DRAWS], axis=1)
+    image, recipe = batch["image"], config.augment
+    if recipe.tilt_share:
+        image = augment.tilt_images(image, tilt, recipe.tilt_share, config.fill)
+    if recipe.mix_share:
+        image = augment.mix_images(image, mix, recipe.mix_share)
+    return {**rest, "image": image}
 
 
 def augment_item(
@@ -261,7 +270,7 @@ def augment_item(
 
     Returns:
         `image`, `boxes`, `landmarks`, `count` as `make_batches` gives them, without the batch dimension; where images
-        are mixed also `mix`, the draws of `augment.mix_images`.
+        are mixed or tilted also `mix`, the draws of `augment.mix_images` and `augment.tilt_images`.
     """
     recipe, size = config.augment, config.size
     candidates = recipe.crop_trials * 3
@@ -298,9 +307,9 @@ def augment_item(
     image = augment.mirror_and_swap(image, flip)
     boxes, landmarks = augment.move_faces(boxes, landmarks, window, place, flip, recipe, size)
     item = {"image": image, "boxes": boxes, "landmarks": landmarks, "count": tf.shape(boxes)[0]}
-    if recipe.mix_share:
+    if recipe.needs_teacher:
         seed = tf.stack([tf.constant(config.seed, tf.int64), -1 - position])  # a stream of its own: the rest stays
-        item["mix"] = tf.random.stateless_uniform([augment.MIX_DRAWS], seed=seed)
+        item["mix"] = tf.random.stateless_uniform([augment.MIX_DRAWS + augment.TILT_DRAWS], seed=seed)
     return item
 
 

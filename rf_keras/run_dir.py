@@ -26,11 +26,14 @@ COLUMNS = (
     "box",
     "classes",
     "landmark",
+    "features",
     "positives_per_image",
     "images_per_second",
     "val_ap",
     "val_nme",
 )
+
+PARTS = ("loss", "box", "classes", "landmark", "features")  # of the training loss
 
 
 class RunError(ValueError):
@@ -131,8 +134,9 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
         present = [row for row in rows if row.get(key) not in (None, "")]
         return [float(row["images_seen"]) for row in present], [float(row[key]) for row in present]
 
-    for key in ("loss", "box", "classes", "landmark"):
-        left.plot(*series(key), label=key)
+    for key in PARTS:
+        if any(series(key)[1]):  # a part that is always 0 was not trained
+            left.plot(*series(key), label=key)
     left.set(xlabel="images seen", ylabel="training loss", yscale="log")
     left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize="small", frameon=False)
     left.grid(alpha=0.3)

@@ -48,12 +48,16 @@ class Teacher:
             points (in strides from the cell's top left corner, scores after the sigmoid) of three levels. Files
             made for one input size work for all.
         threads: of ONNX Runtime; 0: half of the processors, as the student needs the others.
+        features: give the maps from which each level's scores are computed, too (`maps`).
+
+    Attributes:
+        channels: of those maps; 0 without `features`.
 
     Raises:
         ValueError: ONNX Runtime is missing, or the file is no such network.
     """
 
-    def __init__(self, path: str | Path, threads: int = 0) -> None:
+    def __init__(self, path: str | Path, threads: int = 0, features: bool = False) -> None:
         try:
             import onnx
             import onnxruntime
@@ -63,6 +67,10 @@ class Teacher:
             raise ValueError(f"{path}: no such file, expected an SCRFD network in ONNX")
         try:
             network = _any_size(onnx.load(str(path)))
+            names = [value.name for value in network.graph.output]
+            shown = _score_inputs(network) if features else []
+            for name in shown:
+                network.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads or max(1, (os.cpu_count() or 1) // 2)
             options.log_severity_level = 4  # what goes wrong is raised
@@ -70,7 +78,9 @@ class Teacher:
                 network.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
             self._input = self._session.get_inputs()[0].name
-            outputs = self._session.run(None, {self._input: np.zeros((1, 3, PROBE_SIDE, PROBE_SIDE), np.float32)})
+            probe = {self._input: np.zeros((1, 3, PROBE_SIDE, PROBE_SIDE), np.float32)}
+            outputs = self._session.run(names, probe)
+            looks = self._session.run(shown, probe) if features else []
         except Exception as error:  # protobuf's and ONNX Runtime's errors have no common class
             reason = " ".join(str(error).split())[:160]
             raise ValueError(f"{path}: not a network that ONNX Runtime can run ({reason}), expected SCRFD") from error
@@ -80,7 +90,11 @@ class Teacher:
         wanted = [(count, code) for code in CODES for count in rows]
         if sorted(keys) != sorted(wanted):
             raise ValueError(f"{path}: outputs of shapes {found} at 64×64, expected {wanted}: SCRFD with five points")
-        self._order = [keys.index(key) for key in wanted]
+        sides = sorted((look.shape[2], look.shape[1], name) for look, name in zip(looks, shown, strict=True))
+        if features and len({channels for _, channels, _ in sides}) != 1:
+            raise ValueError(f"{path}: scores from maps of {sides} (side, channels), expected as many channels each")
+        self.channels = sides[0][1] if features else 0
+        self._names = [names[keys.index(key)] for key in wanted] + [name for *_, name in sides[::-1]]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """What the teacher says of each anchor.
@@ -92,6 +106,10 @@ class Teacher:
             float32 [B, A, 15] in the order of `ModelConfig.anchors`: score (0 to 1), x1, y1, x2, y2, five times x, y,
             in pixels.
         """
+        return self._ask(images)[0]
+
+    def _ask(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`__call__`, and the features: float32 [B, N, C], N cells in the order of the anchors."""
         side = images.shape[1]
         anchors = REFERENCE.anchors(side, side)
         scale = np.repeat(REFERENCE.strides, _rows(side))[:, None].astype(np.float32)
@@ -99,22 +117,42 @@ class Teacher:
         corner = anchors[:, :2] - scale / 2
         corners = np.tile(corner, 5)
         said = np.empty((len(images), len(anchors), FIELDS), np.float32)
-        for image, rows in zip(images, said, strict=True):
+        features = np.empty((len(images), len(anchors) // REFERENCE.anchors_per_cell, self.channels), np.float32)
+        for image, rows, cells in zip(images, said, features, strict=True):
             pixels = (image[..., ::-1].astype(np.float32) - 127.5) / 128
-            outputs = self._session.run(None, {self._input: pixels.transpose(2, 0, 1)[None]})
-            ordered = [outputs[at].reshape(-1, outputs[at].shape[-1]) for at in self._order]
+            outputs = self._session.run(self._names, {self._input: pixels.transpose(2, 0, 1)[None]})
+            ordered = [output.reshape(-1, output.shape[-1]) for output in outputs[:9]]
             score, distance, points = (np.concatenate(ordered[3 * kind : 3 * kind + 3]) for kind in range(3))
             rows[:, :1] = score
             rows[:, 1:3] = corner - distance[:, :2] * scale
             rows[:, 3:5] = corner + distance[:, 2:] * scale
             rows[:, 5:] = corners + points * scale
-        return said
+            if self.channels:
+                cells[:] = np.concatenate([look[0].reshape(self.channels, -1).T for look in outputs[9:]])
+        return said, features
 
-    def maps(self, images: tf.Tensor) -> tf.Tensor:
-        """`__call__` as an operation of a tf.data pipeline."""
-        said = tf.numpy_function(self, [images], tf.float32, stateful=False)
+    def maps(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What a batch of a tf.data pipeline learns from: `teacher`, as `__call__` gives it, and with `features` also
+        `teacher_features`, float32 [B, N, C]: the maps from which the scores are computed, N cells in the order of the
+        anchors."""
+        said, features = tf.numpy_function(self._ask, [images], (tf.float32, tf.float32), stateful=False)
         said.set_shape([None, None, FIELDS])
-        return said
+        features.set_shape([None, None, self.channels])
+        return {"teacher": said} | ({"teacher_features": features} if self.channels else {})
+
+
+def _score_inputs(network: Any) -> list[str]:
+    """The tensor that each level's scores are a conv of: back from the score to the first conv."""
+    makers = {output: node for node in network.graph.node for output in node.output}
+    found = []
+    for value in network.graph.output:
+        name, trail = value.name, []
+        while name in makers and makers[name].op_type != "Conv":
+            trail.append(makers[name].op_type)
+            name = makers[name].input[0]
+        if "Sigmoid" in trail and name in makers:
+            found.append(makers[name].input[0])
+    return found
 
 
 def _rows(side: int) -> list[int]:

@@ -33,6 +33,7 @@ from rf_keras.run_dir import (
     BEST,
     CONFIG,
     CURVES,
+    PARTS,
     MetricsLog,
     create_run,
     default_run_dir,
@@ -118,7 +119,15 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], held: Seque
     # -------------------------------------------------------------------------------------------- logs
     turns = [
         make_train_step(
-            run.model, run.optimizer, run.average, run.step, config, run.strategy, size, batches.element_spec
+            run.model,
+            run.optimizer,
+            run.average,
+            run.step,
+            config,
+            run.strategy,
+            size,
+            batches.element_spec,
+            run.trained,
         )
         for size in config.sizes
     ]
@@ -149,7 +158,7 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], held: Seque
             bar.update()
             if (step + 1) % 20 == 0:
                 with writer.as_default(step=step + 1):
-                    for key in ("loss", "box", "classes", "landmark", "gradient_norm"):
+                    for key in (*PARTS, "gradient_norm"):
                         tf.summary.scalar(f"train/{key}", parts[key])
                     tf.summary.scalar("train/positives_per_image", parts["positives"] / config.batch)
                     tf.summary.scalar("train/learning_rate", rate)
@@ -157,9 +166,7 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], held: Seque
             end_of_epoch = (step + 1) % steps_per_epoch == 0
             if end_of_epoch:
                 epoch = (step + 1) // steps_per_epoch
-                row: dict[str, Any] = {
-                    key: round(sums[key] / counted, 5) for key in ("loss", "box", "classes", "landmark")
-                }
+                row: dict[str, Any] = {key: round(sums[key] / counted, 5) for key in PARTS}
                 row |= {"step": step + 1, "epoch": epoch, "images_seen": (step + 1) * config.batch}
                 row |= {"learning_rate": f"{rate:.6g}", "images_per_second": round(speed, 2)}
                 row["positives_per_image"] = round(sums["positives"] / counted / config.batch, 2)
@@ -241,9 +248,9 @@ def command(args: flags.FlagValues) -> None:
     if config.teacher:
         check_teachable(config.model)
         Teacher(config.teacher)  # fails before anything is written
-    elif AUGMENTATIONS[config.augment].mix_share:
+    elif AUGMENTATIONS[config.augment].needs_teacher:
         raise ValueError(
-            f"augment is {config.augment!r}, whose images are mixed: expected a --teacher to say what is seen"
+            f"augment is {config.augment!r}, which moves faces but no labels: expected a --teacher to say what is seen"
         )
     samples, sizes, held = split_samples(config, args.max_missing)
     if len(samples) < config.batch:

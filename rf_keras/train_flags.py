@@ -36,6 +36,7 @@ SETTINGS = {
     "mixed_precision": "compute in float16 (GPUs)",
     "init": "weights file to start from; its network is used, changed by the network flags",
     "teacher": "SCRFD network (.onnx) whose outputs are the targets, instead of matched labels",
+    "teacher_features": "weight of a loss by which the network's features predict the teacher's (0: off)",
     "val_every": "epochs between validations",
     "checkpoint_steps": "steps between checkpoints",
     "distribute": "none, mirrored (all local devices) or multiworker (TF_CONFIG)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -265,6 +266,31 @@ def test_fill_and_mirror() -> None:
 def test_settings_out_of_range_are_errors(settings_: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(settings_))}.*expected"):
         AugmentConfig(**settings_)  # type: ignore[arg-type]
+
+
+def test_tilted_images_by_hand() -> None:
+    images = np.full((4, 65, 65, 3), (10, 20, 30), np.uint8)
+    images[:, 31:34, 41:44] = 250  # a square 10 px to the right of the centre, (32, 32)
+    draws = np.array(
+        [
+            [0.1, 1.0, 0.5],  # 30 degrees, clockwise as y points down
+            [0.1, 0.0, 1.0],  # 30 degrees the other way, 1.25 times as wide
+            [0.1, 0.5, 0.0],  # 0.8 times as wide
+            [0.4, 0.9, 0.5],  # left alone
+        ],
+        np.float32,
+    )
+    tilted = augment.tilt_images(tf.constant(images), tf.constant(draws), 0.4, (10.0, 20.0, 30.0)).numpy()
+    assert tilted.dtype == np.uint8
+    weight = tilted[..., 0].astype(float) - 10
+    y, x = np.mgrid[:65, :65]
+    centres = [(np.sum(w * x) / w.sum() - 32, np.sum(w * y) / w.sum() - 32) for w in weight]
+    half, root = 0.5, math.sqrt(3) / 2
+    expected = [(10 * root, 10 * half), (12.5 * root, -12.5 * half), (8, 0), (10, 0)]
+    np.testing.assert_allclose(centres, expected, atol=0.1)
+    # 9 px of 240 above the rest, 1.25 and 0.8 times as many in the second and third.
+    np.testing.assert_allclose(weight.sum(axis=(1, 2)) / 240, [9, 9 * 1.25, 9 * 0.8, 9], rtol=0.05)
+    assert (tilted[:, 0, 0] == (10, 20, 30)).all() and np.array_equal(tilted[3], images[3])
 
 
 def test_mixed_images_by_hand() -> None:

@@ -177,11 +177,12 @@ def test_sizes_take_turns(faces: list[Sample]) -> None:
     assert all(np.array_equal(part["image"], batch["image"][2:]) for part, batch in zip(share, whole, strict=True))
 
 
-def test_mixing_changes_images_alone_and_the_same_ones_after_a_resume(faces: list[Sample]) -> None:
-    config = DataConfig(size=96, batch=4, augment=PRESETS["mixed"], seed=1)
+@pytest.mark.parametrize("share", ["mix_share", "tilt_share"])
+def test_mixing_changes_images_alone_and_the_same_ones_after_a_resume(faces: list[Sample], share: str) -> None:
+    config = DataConfig(size=96, batch=4, augment=replace(PRESETS["scale"], **{share: 0.3}), seed=1)
     stream = sample_stream([12], None, 1, 120)
     mixed = batches(faces, config, stream)
-    plain = batches(faces, replace(config, augment=replace(config.augment, mix_share=0.0)), stream)
+    plain = batches(faces, replace(config, augment=PRESETS["scale"]), stream)
     changed = 0
     for one, other in zip(mixed, plain, strict=True):
         assert one.keys() == other.keys()

@@ -12,13 +12,16 @@ import numpy as np
 import onnx
 import pytest
 import tensorflow as tf
+import tf_keras
 from absl import flags
 from onnx import TensorProto, helper, numpy_helper
 
 from rf_keras import train
 from rf_keras.augment import PRESETS, AugmentConfig
 from rf_keras.config import SMALL_ANCHORS, ModelConfig
-from rf_keras.losses import TEACHER_LANDMARK_WEIGHT, TEACHER_SCORE_WEIGHT, teacher_sums
+from rf_keras.losses import TEACHER_LANDMARK_WEIGHT, TEACHER_SCORE_WEIGHT, feature_sums, teacher_sums
+from rf_keras.model import add_feature_heads, build_model
+from rf_keras.model_file import load_model
 from rf_keras.pipeline import DataConfig, make_batches, read_folders
 from rf_keras.synthetic import make_dataset
 from rf_keras.teacher import Teacher, check_teachable
@@ -30,8 +33,8 @@ BIASES = {"score": (-1.0, 2.0), "bbox": (1, 2, 3, 4, 0.5, 0.5, 0.5, 0.5), "kps":
 
 
 def make_teacher(path: Path, leave_out: int = 0) -> Path:
-    """An SCRFD-like file: averages of the cells, stride 16 by doubling stride 32 to a fixed size as PyTorch's exporter
-    writes it, and 1×1 convs with `BIASES`, where the scores also add 4 × red."""
+    """An SCRFD-like file: features are averages of the cells, stride 16 by doubling stride 32 to a fixed size as
+    PyTorch's exporter writes it; then 1×1 convs with `BIASES`, where the scores also add 4 × red."""
     nodes: list[Any] = []
     constants: list[Any] = []
     names: list[str] = []
@@ -109,7 +112,22 @@ def test_pixels_per_anchor_at_any_size(teacher_file: Path, side: int) -> None:
     np.testing.assert_allclose(said[1, -1, 13:], [side - 32 + 1.25 * 32, side - 32 + 1.375 * 32])
 
 
-@pytest.mark.parametrize("recipe", [PRESETS["light"], replace(PRESETS["mixed"], mix_share=1.0)])
+def test_features_are_what_the_scores_are_made_of(teacher_file: Path) -> None:
+    teacher = Teacher(teacher_file, features=True)
+    assert teacher.channels == 3 and Teacher(teacher_file).channels == 0
+    images = np.zeros((2, 96, 96, 3), np.uint8)
+    images[1, 8:16, 16:24, 2] = 255  # red, row 1 and column 2 of stride 8
+    answer = teacher.maps(tf.constant(images))
+    np.testing.assert_array_equal(answer["teacher"], Teacher(teacher_file)(images))
+    dark, share = -127.5 / 128, 255 / 128
+    expected = np.full((2, 12**2 + 6**2 + 3**2, 3), dark, np.float32)  # RGB
+    expected[1, 12 + 2, 0] += share
+    expected[1, 12**2 + 6**2, 0] += share / 16  # a sixteenth of the first cell of stride 32,
+    expected[1, 12**2 + np.array([0, 1, 6, 7]), 0] += share / 16  # from which this file makes stride 16
+    np.testing.assert_allclose(answer["teacher_features"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", [PRESETS["light"], replace(PRESETS["tilted"], mix_share=1.0)])
 def test_batches_hold_what_the_teacher_says_of_their_images(
     teacher_file: Path, data: Path, recipe: AugmentConfig
 ) -> None:
@@ -140,6 +158,35 @@ def test_loss_by_hand() -> None:
     assert float(sums.positives) == float(sums.positives_with_landmarks) == pytest.approx(0.8)
 
 
+def test_feature_loss_by_hand() -> None:
+    # Two images; one level of two cells, one of one; two anchors each; one channel.
+    features = tf.constant([[[3.0], [5.0], [7.0]], [[5.0], [3.0], [7.0]]])  # ±1 when standardized; a constant level: 0
+    predicted = tf.constant([[[0.0], [1.0], [2.0]], [[1.0], [0.5], [0.0]]])
+    score = [[0.5, 0.0, 0.05, 0.05, 0.0, 0.8], [0.0, 0.0, 0.3, 0.4, 0.0, 0.0]]
+    said = tf.pad(tf.constant(score)[..., None], [[0, 0], [0, 0], [0, 14]])
+    sums = feature_sums(predicted, features, said, (2, 1), 2)
+    assert float(sums.images) == pytest.approx((1 + 0 + 4) / 3 + (0 + 1.5**2 + 0) / 3, rel=1e-5)
+    assert float(sums.faces) == pytest.approx(0.5 * 1 + 0.8 * 4 + (0.3 + 0.4) * 1.5**2, rel=1e-5)
+    assert float(sums.faces_unknown) == pytest.approx(0.5 * 1 + 0.8 * 0 + (0.3 + 0.4) * 1, rel=1e-5)
+
+
+def test_feature_heads_add_an_output_and_change_none() -> None:
+    config = ModelConfig(backbone="plain", width=1.0, blocks=(1, 1), activation="relu", class_logits=1)
+    model = build_model(config)
+    trained = add_feature_heads(model, config, channels=5)
+    image = tf.random.stateless_uniform([2, 64, 96, 3], seed=(1, 2))
+    *outputs, features = trained(image)
+    for mine, theirs in zip(outputs, model(image), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert features.shape == (2, 8 * 12 + 4 * 6 + 2 * 3, 5) and not np.any(features)
+    # Row 1 and column 2 of stride 16, by the conv's own arithmetic.
+    head = trained.get_layer("feature_16")
+    head.set_weights([np.arange(64 * 5, dtype=np.float32).reshape(1, 1, 64, 5) / 99, np.arange(5, dtype=np.float32)])
+    context = tf_keras.Model(model.input, model.get_layer("ssh_16_concat").output)(image).numpy()[1, 1, 2]
+    expected = context @ head.kernel.numpy()[0, 0] + np.arange(5)
+    np.testing.assert_allclose(trained(image)[-1][1, 8 * 12 + 6 + 2], expected, rtol=1e-4)
+
+
 def run(*arguments: str | Path) -> None:
     values = flags.FlagValues()
     define_flags(values)
@@ -159,6 +206,27 @@ def test_training_learns_the_teachers_answers(
     assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
     # Every image here is bright enough in red for one of two anchors to count as a face, which no label would do.
     assert float(rows[0]["positives_per_image"]) > 50
+
+
+def test_training_predicts_the_teachers_features(
+    teacher_file: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["--config=fast", "--anchor_sizes=16,32/64,128/256,512", "--size=64", "--batch=4", "--epochs=6"]
+    settings += ["--warmup_steps=2", "--augment=light", "--val_share=0", "--seed=2", "--teacher_features=20"]
+    run(*settings, f"--data_dir={data}", f"--teacher={teacher_file}", f"--run_dir={tmp_path / 'run'}")
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    # Colours of cells are easy to tell. What is known of them at the start, nothing, costs 1 per image and 1 per face.
+    assert 1.5 < float(rows[0]["features"]) < 2.5 and float(rows[-1]["features"]) < 0.9 * float(rows[0]["features"])
+    for row in rows:
+        parts = 2 * float(row["box"]) + float(row["classes"]) + float(row["landmark"]) + 20 * float(row["features"])
+        assert float(row["loss"]) == pytest.approx(parts, rel=1e-5)
+    model, network, _ = load_model(tmp_path / "run" / "best.keras")  # of the detector alone
+    assert [weight.name for weight in model.weights] == [weight.name for weight in build_model(network).weights]
+    run("--resume", f"--run_dir={tmp_path / 'run'}")
+    assert "at step 12" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"teacher_features is 20\.0, expected 0 without a teacher"):
+        run(*settings, f"--data_dir={data}", f"--run_dir={tmp_path / 'none'}")
 
 
 def test_files_that_cannot_teach(tmp_path: Path) -> None:
