@@ -93,7 +93,7 @@ class AugmentConfig:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether faces move without their labels."""
+        """Whether images change in ways that their labels do not follow."""
         return bool(self.mix_share or self.tilt_share)
 
 
@@ -379,7 +379,8 @@ def tilt_images(images: tf.Tensor, draws: tf.Tensor, share: float, fill: tuple[f
     Returns:
         the same shape and type, bilinear, rounded to the nearest value.
     """
-    kind, angle, stretch = tf.unstack(draws, axis=1)  # [B] each
+    chosen = tf.where(draws[:, 0] < share)  # [tilted, 1]; the rest need no work
+    _, angle, stretch = tf.unstack(tf.gather_nd(draws, chosen), axis=1)
     angle = (2 * angle - 1) * LARGEST_ANGLE * np.pi / 180
     wider = tf.exp((2 * stretch - 1) * np.log(LARGEST_STRETCH))
     cos, sin = tf.cos(angle), tf.sin(angle)
@@ -391,14 +392,14 @@ def tilt_images(images: tf.Tensor, draws: tf.Tensor, share: float, fill: tuple[f
         [tf.zeros_like(cos), tf.zeros_like(cos)],
     ]
     tilted = tf.raw_ops.ImageProjectiveTransformV3(
-        images=tf.cast(images, tf.float32) - fill,
+        images=tf.cast(tf.gather_nd(images, chosen), tf.float32) - fill,
         transforms=tf.stack([entry for row in rows for entry in row], axis=1),
         output_shape=tf.shape(images)[1:3],
         fill_value=0.0,
         interpolation="BILINEAR",
         fill_mode="CONSTANT",
     )
-    return tf.where((kind < share)[:, None, None, None], tf.saturate_cast(tilted + fill + 0.5, tf.uint8), images)
+    return tf.tensor_scatter_nd_update(images, chosen, tf.saturate_cast(tilted + fill + 0.5, tf.uint8))
 
 
 def mix_images(images: tf.Tensor, draws: tf.Tensor, share: float) -> tf.Tensor:

@@ -164,7 +164,7 @@ def feature_sums(
     Args:
         predicted: float32 [B, N, C], from the network's features.
         features: float32 [B, N, C], the teacher's, of any scale: each channel of each level is brought to mean 0 and
-            variance 1 over the batch (as in PKD, Cao et al. 2022). Faces are far from that mean.
+            variance 1 over this replica's part of the batch (as in PKD, Cao et al. 2022). Faces are far from that mean.
         said: float32 [B, N · anchors_per_cell, 15], the teacher's answers: their scores say where faces are.
         cells: of each level; their sum is N.
 

@@ -68,8 +68,8 @@ class Teacher:
         try:
             network = _any_size(onnx.load(str(path)))
             names = [value.name for value in network.graph.output]
-            shown = _score_inputs(network) if features else []
-            for name in shown:
+            sources = _score_sources(network) if features else {}
+            for name in sources.values():
                 network.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads or max(1, (os.cpu_count() or 1) // 2)
@@ -80,7 +80,8 @@ class Teacher:
             self._input = self._session.get_inputs()[0].name
             probe = {self._input: np.zeros((1, 3, PROBE_SIDE, PROBE_SIDE), np.float32)}
             outputs = self._session.run(names, probe)
-            looks = self._session.run(shown, probe) if features else []
+            # Asked for no output, ONNX Runtime gives all.
+            maps = self._session.run(list(sources.values()), probe) if sources else []
         except Exception as error:  # protobuf's and ONNX Runtime's errors have no common class
             reason = " ".join(str(error).split())[:160]
             raise ValueError(f"{path}: not a network that ONNX Runtime can run ({reason}), expected SCRFD") from error
@@ -90,11 +91,14 @@ class Teacher:
         wanted = [(count, code) for code in CODES for count in rows]
         if sorted(keys) != sorted(wanted):
             raise ValueError(f"{path}: outputs of shapes {found} at 64×64, expected {wanted}: SCRFD with five points")
-        sides = sorted((look.shape[2], look.shape[1], name) for look, name in zip(looks, shown, strict=True))
-        if features and len({channels for _, channels, _ in sides}) != 1:
-            raise ValueError(f"{path}: scores from maps of {sides} (side, channels), expected as many channels each")
-        self.channels = sides[0][1] if features else 0
-        self._names = [names[keys.index(key)] for key in wanted] + [name for *_, name in sides[::-1]]
+        self._names = [names[keys.index(key)] for key in wanted]
+        shapes = {name: np.shape(one) for name, one in zip(sources, maps, strict=True)}
+        levels = [shapes.get(name, ()) for name in self._names[: len(rows)]]
+        expected = [(1, *levels[0][1:2], PROBE_SIDE // stride, PROBE_SIDE // stride) for stride in REFERENCE.strides]
+        if features and levels != expected:
+            raise ValueError(f"{path}: scores made of maps of shapes {levels} at 64×64, expected {expected}")
+        self.channels = levels[0][1] if features else 0
+        self._sources = [sources[name] for name in self._names[: len(rows)]] if features else []
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """What the teacher says of each anchor.
@@ -120,15 +124,16 @@ class Teacher:
         features = np.empty((len(images), len(anchors) // REFERENCE.anchors_per_cell, self.channels), np.float32)
         for image, rows, cells in zip(images, said, features, strict=True):
             pixels = (image[..., ::-1].astype(np.float32) - 127.5) / 128
-            outputs = self._session.run(self._names, {self._input: pixels.transpose(2, 0, 1)[None]})
-            ordered = [output.reshape(-1, output.shape[-1]) for output in outputs[:9]]
+            outputs = self._session.run(self._names + self._sources, {self._input: pixels.transpose(2, 0, 1)[None]})
+            maps = outputs[len(self._names) :]
+            ordered = [output.reshape(-1, output.shape[-1]) for output in outputs[: len(self._names)]]
             score, distance, points = (np.concatenate(ordered[3 * kind : 3 * kind + 3]) for kind in range(3))
             rows[:, :1] = score
             rows[:, 1:3] = corner - distance[:, :2] * scale
             rows[:, 3:5] = corner + distance[:, 2:] * scale
             rows[:, 5:] = corners + points * scale
-            if self.channels:
-                cells[:] = np.concatenate([look[0].reshape(self.channels, -1).T for look in outputs[9:]])
+            if maps:
+                cells[:] = np.concatenate([one[0].reshape(self.channels, -1).T for one in maps])
         return said, features
 
     def maps(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -141,17 +146,17 @@ class Teacher:
         return {"teacher": said} | ({"teacher_features": features} if self.channels else {})
 
 
-def _score_inputs(network: Any) -> list[str]:
-    """The tensor that each level's scores are a conv of: back from the score to the first conv."""
+def _score_sources(network: Any) -> dict[str, str]:
+    """For each output of scores the tensor that they are a conv of: back from the score to the first conv."""
     makers = {output: node for node in network.graph.node for output in node.output}
-    found = []
+    found = {}
     for value in network.graph.output:
         name, trail = value.name, []
         while name in makers and makers[name].op_type != "Conv":
             trail.append(makers[name].op_type)
             name = makers[name].input[0]
         if "Sigmoid" in trail and name in makers:
-            found.append(makers[name].input[0])
+            found[value.name] = makers[name].input[0]
     return found
 
 

@@ -247,10 +247,10 @@ def command(args: flags.FlagValues) -> None:
         raise ValueError(f"augment is {config.augment!r}, expected one of {', '.join(AUGMENTATIONS)}")
     if config.teacher:
         check_teachable(config.model)
-        Teacher(config.teacher)  # fails before anything is written
+        Teacher(config.teacher, features=config.teacher_features > 0)  # fails before anything is written
     elif AUGMENTATIONS[config.augment].needs_teacher:
         raise ValueError(
-            f"augment is {config.augment!r}, which moves faces but no labels: expected a --teacher to say what is seen"
+            f"augment is {config.augment!r}, whose images leave their labels behind: expected a --teacher to answer"
         )
     samples, sizes, held = split_samples(config, args.max_missing)
     if len(samples) < config.batch:

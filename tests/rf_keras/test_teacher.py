@@ -18,11 +18,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rf_keras import train
 from rf_keras.augment import PRESETS, AugmentConfig
-from rf_keras.config import SMALL_ANCHORS, ModelConfig
+from rf_keras.config import SMALL_ANCHORS, ModelConfig, TrainConfig
 from rf_keras.losses import TEACHER_LANDMARK_WEIGHT, TEACHER_SCORE_WEIGHT, feature_sums, teacher_sums
 from rf_keras.model import add_feature_heads, build_model
 from rf_keras.model_file import load_model
 from rf_keras.pipeline import DataConfig, make_batches, read_folders
+from rf_keras.run_state import Run
 from rf_keras.synthetic import make_dataset
 from rf_keras.teacher import Teacher, check_teachable
 from rf_keras.train_flags import define_flags
@@ -184,7 +185,24 @@ def test_feature_heads_add_an_output_and_change_none() -> None:
     head.set_weights([np.arange(64 * 5, dtype=np.float32).reshape(1, 1, 64, 5) / 99, np.arange(5, dtype=np.float32)])
     context = tf_keras.Model(model.input, model.get_layer("ssh_16_concat").output)(image).numpy()[1, 1, 2]
     expected = context @ head.kernel.numpy()[0, 0] + np.arange(5)
-    np.testing.assert_allclose(trained(image)[-1][1, 8 * 12 + 6 + 2], expected, rtol=1e-4)
+    with tf.GradientTape() as tape:
+        features = trained(image)[-1]
+    np.testing.assert_allclose(features[1, 8 * 12 + 6 + 2], expected, rtol=1e-4)
+    first = tape.gradient(features, model.trainable_variables[0])
+    assert float(tf.reduce_max(tf.abs(first))) > 0  # the network learns from its features, not the heads alone
+
+
+def test_a_checkpoint_holds_the_feature_heads(teacher_file: Path, tmp_path: Path) -> None:
+    network = ModelConfig(backbone="plain", width=1.0, blocks=(0, 0), activation="relu", class_logits=1)
+    config = TrainConfig(model=network, size=64, teacher=str(teacher_file), teacher_features=1.0)
+    first = Run(config, tmp_path, tf.distribute.get_strategy())
+    head = first.trained.get_layer("feature_32")
+    head.set_weights([np.full(weight.shape, 0.5, np.float32) for weight in head.weights])
+    first.save()
+    second = Run(config, tmp_path, tf.distribute.get_strategy())
+    second.restore()
+    for weight in second.trained.get_layer("feature_32").weights:
+        np.testing.assert_array_equal(weight, np.full(weight.shape, 0.5))
 
 
 def run(*arguments: str | Path) -> None:
@@ -239,6 +257,16 @@ def test_files_that_cannot_teach(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message) as caught:
             Teacher(path)
         assert "\n" not in str(caught.value)
+    network = onnx.load(str(make_teacher(tmp_path / "skips.onnx")))
+    conv = next(node for node in network.graph.node if node.output[0] == "score_16_map")
+    conv.input[0] = "f8"
+    conv.attribute.append(helper.make_attribute("strides", [2, 2]))
+    onnx.save(network, str(tmp_path / "skips.onnx"))
+    Teacher(tmp_path / "skips.onnx")  # its answers are as good as any
+    with pytest.raises(
+        ValueError, match=r"skips\.onnx: scores made of maps of shapes .*\(1, 3, 8, 8\), \(1, 3, 8, 8\)"
+    ):
+        Teacher(tmp_path / "skips.onnx", features=True)
 
 
 def test_other_anchors_cannot_be_taught(teacher_file: Path, data: Path, tmp_path: Path) -> None:

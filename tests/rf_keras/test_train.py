@@ -133,7 +133,7 @@ def test_loss_that_is_not_finite_stops_and_names_the_batch(data: Path, tmp_path:
         (["--more_sizes=96,100"], "more_sizes is .96, 100., expected multiples of 32"),
         (["--more_sizes=a"], "--more_sizes is 'a'"),
         (["--augment=wild"], "augment is 'wild'"),
-        (["--augment=mixed"], "augment is 'mixed', which moves faces but no labels: expected a --teacher"),
+        (["--augment=mixed"], "augment is 'mixed', whose images leave their labels behind: expected a --teacher"),
         (["--blocks=three,3"], "--blocks is 'three,3', expected numbers"),
         (["--blocks=3"], r"blocks is \(3,\), expected two counts"),
         (["--config=mobilenet0.25", "--blocks=3,3"], "only the plain backbone has them"),
