@@ -18,6 +18,8 @@ from tflite.spec import ModelSpec
 # Largest exponent of a box size: 1000 px from a 16 px anchor. Beyond it exp overflows and the box means nothing.
 MAX_LOG_SIZE = np.float32(math.log(1000 / 16))
 
+VALUES_PER_ANCHOR = {"score": 1, "box": 4, "landmark": 10}
+
 Quantization = Mapping[str, tuple[float, int]]  # output name → (scale, zero point)
 
 
@@ -91,8 +93,8 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return (np.where(logits >= 0, 1, exponential) / (1 + exponential)).astype(np.float32)
 
 
-def dequantize(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
-    """(q − zero point)·scale in float32."""
+def dequantize(values: np.ndarray, scale: float | np.ndarray, zero_point: int | np.ndarray) -> np.ndarray:
+    """(q − zero point)·scale in float32; scale and zero point are numbers or broadcast to the values."""
     return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
 
 
@@ -114,17 +116,28 @@ def min_quantized_score(threshold: float, scale: float, zero_point: int, dtype: 
     return int(limits.min + np.searchsorted(dequantize(values, scale, zero_point), wanted))
 
 
-def _survivors(scores: np.ndarray, threshold: float, quantization: tuple[float, int] | None) -> tuple[np.ndarray, ...]:
-    """Indices and float32 logits of the scores at or above the threshold; compared as stored, not dequantised."""
+def _survivors(scores: np.ndarray, threshold: float, quantization: tuple[float, int] | None) -> np.ndarray:
+    """Indices of the scores at or above the threshold; compared as stored, not dequantised."""
     if quantization is None:
-        index = np.flatnonzero(scores >= logit(threshold))
-        return index, scores[index].astype(np.float32)
-    least = min_quantized_score(threshold, *quantization, scores.dtype)
-    if least > np.iinfo(scores.dtype).max:
-        index = np.empty(0, np.int64)
-    else:
-        index = np.flatnonzero(scores >= least)
-    return index, dequantize(scores[index], *quantization)
+        return np.flatnonzero(scores >= logit(threshold))
+    return (scores >= min_quantized_score(threshold, *quantization, scores.dtype)).nonzero()[0]
+
+
+def _gather(
+    tensors: list[np.ndarray], indices: list[np.ndarray], quantization: list[tuple[float, int] | None]
+) -> np.ndarray:
+    """float32 [N, k]: of each level's tensor [A, k] the rows of its indices, dequantised.
+
+    All levels in one go: for the few rows that are left, each NumPy call costs more than its arithmetic.
+    """
+    parts = [tensor.take(index, axis=0) for tensor, index in zip(tensors, indices, strict=True)]
+    rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if not any(quantization):
+        return rows.astype(np.float32, copy=False)
+    params = np.array([level or (1, 0) for level in quantization], np.float32)  # a float level stays as it is
+    if len(parts) > 1:
+        params = params.repeat([len(index) for index in indices], axis=0)  # [N, 2]
+    return dequantize(rows, params[:, :1], params[:, 1:])
 
 
 def decode_outputs(
@@ -145,53 +158,51 @@ def decode_outputs(
         quantization: scale and zero point of each integer output; not needed for float tensors.
 
     Returns:
-        The candidates. Those whose box or landmarks are not finite are left out (only a float model can make any).
+        The candidates. Those whose box or landmarks are not finite are left out: a float model can make some.
     """
-    indices, logits = [], []
+    tensors: dict[str, list[np.ndarray]] = {kind: [] for kind in VALUES_PER_ANCHOR}
+    scales: dict[str, list[tuple[float, int] | None]] = {kind: [] for kind in VALUES_PER_ANCHOR}
+    indices, firsts, first = [], [], 0
     for stride in spec.strides:
-        scores = outputs[f"score_{stride}"].reshape(-1)
-        params = quantization[f"score_{stride}"] if quantization and scores.dtype.kind in "iu" else None
-        index, level_logits = _survivors(scores, score_threshold, params)
-        indices.append(index)
-        logits.append(level_logits)
-    if sum(map(len, indices)) > spec.max_candidates:
+        name = f"score_{stride}"
+        scores = outputs[name].reshape(-1)
+        index = _survivors(scores, score_threshold, _params(scores, name, quantization))
+        if len(index):
+            indices.append(index)
+            firsts.append(first)
+            for kind, width in VALUES_PER_ANCHOR.items():
+                values = outputs[f"{kind}_{stride}"].reshape(-1, width)
+                tensors[kind].append(values)
+                scales[kind].append(_params(values, f"{kind}_{stride}", quantization))
+        first += scores.size
+    if not indices:
+        return Candidates(
+            np.empty((0, 4), np.float32),
+            np.empty(0, np.float32),
+            np.empty((0, 5, 2), np.float32),
+            np.empty(0, np.int64),
+        )
+    logits = _gather(tensors["score"], indices, scales["score"])[:, 0]
+    if len(logits) > spec.max_candidates:
         indices, logits = _strongest(indices, logits, spec.max_candidates)
 
-    boxes: list[np.ndarray] = []
-    landmarks: list[np.ndarray] = []
-    numbers = []
-    first = 0
-    for stride, index in zip(spec.strides, indices, strict=True):
-        for name, width, rows in ((f"box_{stride}", 4, boxes), (f"landmark_{stride}", 10, landmarks)):
-            values = outputs[name].reshape(-1, width).take(index, axis=0)
-            rows.append(
-                dequantize(values, *quantization[name]) if quantization and values.dtype.kind in "iu" else values
-            )
-        numbers.append(index + first)
-        first += outputs[f"score_{stride}"].size
-    number = np.concatenate(numbers)
+    number = np.concatenate([index + first for index, first in zip(indices, firsts, strict=True)])
     near = anchors.take(number, axis=0)
-    found = Candidates(
-        decode_boxes(np.concatenate(boxes), near, spec.variances),
-        np.concatenate(logits),
-        decode_landmarks(np.concatenate(landmarks), near, spec.variances),
-        number,
-    )
-    finite = np.isfinite(found.boxes).all(axis=1) & np.isfinite(found.landmarks).all(axis=(1, 2))
-    if finite.all():
-        return found
-    return Candidates(found.boxes[finite], found.logits[finite], found.landmarks[finite], found.anchors[finite])
+    boxes = decode_boxes(_gather(tensors["box"], indices, scales["box"]), near, spec.variances)
+    landmarks = decode_landmarks(_gather(tensors["landmark"], indices, scales["landmark"]), near, spec.variances)
+    if np.isfinite(boxes).all() and np.isfinite(landmarks).all():
+        return Candidates(boxes, logits, landmarks, number)
+    finite = np.isfinite(boxes).all(axis=1) & np.isfinite(landmarks).all(axis=(1, 2))
+    return Candidates(boxes[finite], logits[finite], landmarks[finite], number[finite])
 
 
-def _strongest(
-    indices: list[np.ndarray], logits: list[np.ndarray], count: int
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The `count` highest logits over all levels, back in anchor order, per level."""
-    order = np.argsort(-np.concatenate(logits), kind="stable")[:count]
-    keep = np.zeros(sum(map(len, logits)), bool)
-    keep[order] = True
-    masks = np.split(keep, np.cumsum([len(level) for level in logits])[:-1])
-    return (
-        [index[mask] for index, mask in zip(indices, masks, strict=True)],
-        [level[mask] for level, mask in zip(logits, masks, strict=True)],
-    )
+def _params(values: np.ndarray, name: str, quantization: Quantization | None) -> tuple[float, int] | None:
+    return quantization[name] if quantization and values.dtype.kind in "iu" else None
+
+
+def _strongest(indices: list[np.ndarray], logits: np.ndarray, count: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """The `count` highest logits over all levels, back in anchor order; the indices per level."""
+    keep = np.zeros(len(logits), bool)
+    keep[np.argsort(-logits, kind="stable")[:count]] = True
+    masks = np.split(keep, np.cumsum([len(level) for level in indices])[:-1])
+    return [index[mask] for index, mask in zip(indices, masks, strict=True)], logits[keep]

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 
 from tflite.anchors import feature_size, make_anchors
-from tflite.decode import decode_outputs
+from tflite.decode import VALUES_PER_ANCHOR, decode_outputs
 from tflite.interpreter import ModelError, load_interpreter, one_line, tensor_details
 from tflite.postprocess import Detections, detections_from_candidates
 from tflite.preprocess import InputWriter
 from tflite.spec import ModelSpec, read_spec
 
 MAX_DEFAULT_THREADS = 4  # small convolutions gain little beyond
-VALUES_PER_ANCHOR = {"score": 1, "box": 4, "landmark": 10}
 
 
 def default_threads() -> int:

@@ -86,7 +86,7 @@ def detections_from_candidates(
     """The second half of `detections_from_outputs`: back to image pixels, clip, NMS."""
     height, width = image_size
     boxes = found.boxes / np.float32(scale)
-    boxes = np.clip(boxes, 0, np.array((width, height, width, height), np.float32))
+    boxes = np.minimum(np.maximum(boxes, 0), np.array((width, height, width, height), np.float32))
     overlap = spec.iou_threshold if iou_threshold is None else iou_threshold
     keep = nms(boxes, found.logits, overlap, max_candidates=spec.max_candidates, max_faces=spec.max_faces)
     return Detections(boxes[keep], sigmoid(found.logits[keep]), found.landmarks[keep] / np.float32(scale))

@@ -101,19 +101,29 @@ def test_channels_are_anchor_times_k_plus_component() -> None:
     assert found.logits.tolist() == [3]
 
 
-def test_int8_equals_float_of_the_dequantised() -> None:
+@pytest.mark.parametrize("in_float", [(), ("box_16",), ("score_8", "landmark_32")])
+@pytest.mark.parametrize("without_faces", [(), (8,), (16, 32)])
+def test_int8_equals_float_of_the_dequantised(in_float: tuple[str, ...], without_faces: tuple[int, ...]) -> None:
     random = np.random.default_rng(1)
     integers = {k: random.integers(-128, 128, v.shape).astype(np.int8) for k, v in outputs().items()}
+    for stride in without_faces:
+        integers[f"score_{stride}"][:] = -128
     params = {k: (0.03 + 0.01 * i, 3 * i - 9) for i, k in enumerate(integers)}
     floats = {
         k: (v.astype(np.float32) - np.float32(params[k][1])) * np.float32(params[k][0]) for k, v in integers.items()
     }
     anchors = make_anchors(32, 64, SPEC.strides, SPEC.anchor_sizes)
-    a = decode_outputs(integers, anchors, SPEC, 0.6, params)
+    a = decode_outputs(integers | {name: floats[name] for name in in_float}, anchors, SPEC, 0.6, params)
     b = decode_outputs(floats, anchors, SPEC, 0.6)
-    assert 10 < len(a.anchors) < len(anchors)
+    assert 5 < len(a.anchors) < len(anchors)
     for field in ("boxes", "logits", "landmarks", "anchors"):
         np.testing.assert_array_equal(getattr(a, field), getattr(b, field))
+
+
+def test_no_candidate_in_any_level() -> None:
+    found = decode_outputs(outputs(-1.0), make_anchors(32, 64, SPEC.strides, SPEC.anchor_sizes), SPEC, 0.5)
+    assert found.boxes.shape == (0, 4) and found.landmarks.shape == (0, 5, 2)
+    assert found.logits.shape == found.anchors.shape == (0,)
 
 
 def test_too_many_candidates_keep_the_best_with_ties_to_lower_anchors() -> None:
