@@ -32,10 +32,10 @@ MODELS := tflite/models
 WEIGHTS := rf_keras/weights
 EXPORT := $(BIN)/python quantization/convert.py --int8 --weights $(WEIGHTS)
 model: $(STAMP)
-	for size in 640 320; do \
-		$(EXPORT)/retinaface_mobilenet0.25_qat.keras --size $$size --output $(MODELS)/retinaface_mnet025_$${size}_int8.tflite && \
-		$(EXPORT)/retinaface_fast_qat.keras --size $$size --output $(MODELS)/retinaface_fast_$${size}_int8.tflite || exit 1; \
-	done
+	$(EXPORT)/retinaface_mobilenet0.25_qat.keras --size 640 --output $(MODELS)/retinaface_mnet025_640_int8.tflite
+	$(EXPORT)/retinaface_mobilenet0.25_qat_320.keras --size 320 --output $(MODELS)/retinaface_mnet025_320_int8.tflite
+	$(EXPORT)/retinaface_fast_qat.keras --size 640 --output $(MODELS)/retinaface_fast_640_int8.tflite
+	$(EXPORT)/retinaface_fast_qat.keras --size 320 --output $(MODELS)/retinaface_fast_320_int8.tflite
 	cd $(MODELS) && sha256sum --check SHA256SUMS
 
 lint: $(STAMP)

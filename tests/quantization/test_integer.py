@@ -48,14 +48,15 @@ def test_every_value_equals_the_file(network: ModelConfig, images: np.ndarray) -
         assert found.max() <= 1 and np.mean(found > 0) < 1e-3, (found.max(), np.mean(found > 0))
 
 
-def test_the_shipped_model_is_what_was_tuned() -> None:
-    model, config, meta = load_model(ROOT / "rf_keras/weights/retinaface_mobilenet0.25_qat.keras")
-    model, config = fold(model, config, 320, 320)
+@pytest.mark.parametrize(("weights", "size"), [("mobilenet0.25_qat", 640), ("mobilenet0.25_qat_320", 320)])
+def test_the_shipped_model_is_what_was_tuned(weights: str, size: int) -> None:
+    model, config, meta = load_model(ROOT / f"rf_keras/weights/retinaface_{weights}.keras")
+    model, config = fold(model, config, size, size)
     ranges = {name: (low, high) for name, (low, high) in meta["quantization"]["ranges"].items()}
-    simulated = simulate(model, ranges, height=320, width=320)
-    content = (ROOT / "tflite/models/retinaface_mnet025_320_int8.tflite").read_bytes()
+    simulated = simulate(model, ranges, height=size, width=size)
+    content = (ROOT / f"tflite/models/retinaface_mnet025_{size}_int8.tflite").read_bytes()
     small = np.random.default_rng(0).integers(0, 256, (30, 24, 3), dtype=np.uint8)
-    image, _ = letterbox(small.repeat(8, axis=0).repeat(8, axis=1), 320, 320, ModelSpec.mean)
+    image, _ = letterbox(small.repeat(8, axis=0).repeat(8, axis=1), size, size, ModelSpec.mean)
     found = differences(content, simulated, config, image)
     assert found.max() <= 1 and np.mean(found > 0) < 1e-3, (found.max(), np.mean(found > 0))
     assert lsb_difference(content, simulated, config, image[None], ModelSpec.mean) <= 2
