@@ -142,3 +142,12 @@ def test_values_that_are_not_finite_are_left_out() -> None:
     tensors["landmark_8"][0, 0, 1, 0] = np.nan
     anchors = make_anchors(32, 64, SPEC.strides, SPEC.anchor_sizes)
     assert decode_outputs(tensors, anchors, SPEC, 0.5).anchors.tolist() == list(range(3, len(anchors)))
+
+
+@pytest.mark.parametrize("name", ["box_16", "landmark_16"])
+def test_one_value_that_is_not_finite_is_enough(name: str) -> None:
+    tensors = outputs(1.0)
+    tensors[name][0, 0, 0, 0] = -np.inf
+    anchors = make_anchors(32, 64, SPEC.strides, SPEC.anchor_sizes)
+    assert 64 not in decode_outputs(tensors, anchors, SPEC, 0.5).anchors
+    assert len(decode_outputs(tensors, anchors, SPEC, 0.5).anchors) == len(anchors) - 1
