@@ -116,10 +116,18 @@ def min_quantized_score(threshold: float, scale: float, zero_point: int, dtype: 
     return int(limits.min + np.searchsorted(dequantize(values, scale, zero_point), wanted))
 
 
+def _params(values: np.ndarray, name: str, quantization: Quantization | None) -> tuple[float, int] | None:
+    """Scale and zero point of an integer output, None of a float one."""
+    return quantization[name] if quantization and values.dtype.kind in "iu" else None
+
+
 def _survivors(scores: np.ndarray, threshold: float, quantization: tuple[float, int] | None) -> np.ndarray:
-    """Indices of the scores at or above the threshold; compared as stored, not dequantised."""
+    """Indices of the scores at or above the threshold; compared as stored, not dequantised.
+
+    Where no value passes, the smallest that would is beyond the integers' range; NumPy compares with it all the same.
+    """
     if quantization is None:
-        return np.flatnonzero(scores >= logit(threshold))
+        return (scores >= logit(threshold)).nonzero()[0]
     return (scores >= min_quantized_score(threshold, *quantization, scores.dtype)).nonzero()[0]
 
 
@@ -158,7 +166,8 @@ def decode_outputs(
         quantization: scale and zero point of each integer output; not needed for float tensors.
 
     Returns:
-        The candidates. Those whose box or landmarks are not finite are left out: a float model can make some.
+        The candidates. Those whose box or landmarks are not finite are left out: float tensors can
+        hold some, and a scale near float32's largest can make some.
     """
     tensors: dict[str, list[np.ndarray]] = {kind: [] for kind in VALUES_PER_ANCHOR}
     scales: dict[str, list[tuple[float, int] | None]] = {kind: [] for kind in VALUES_PER_ANCHOR}
@@ -194,10 +203,6 @@ def decode_outputs(
         return Candidates(boxes, logits, landmarks, number)
     finite = np.isfinite(boxes).all(axis=1) & np.isfinite(landmarks).all(axis=(1, 2))
     return Candidates(boxes[finite], logits[finite], landmarks[finite], number[finite])
-
-
-def _params(values: np.ndarray, name: str, quantization: Quantization | None) -> tuple[float, int] | None:
-    return quantization[name] if quantization and values.dtype.kind in "iu" else None
 
 
 def _strongest(indices: list[np.ndarray], logits: np.ndarray, count: int) -> tuple[list[np.ndarray], np.ndarray]:

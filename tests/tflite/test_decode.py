@@ -120,6 +120,14 @@ def test_int8_equals_float_of_the_dequantised(in_float: tuple[str, ...], without
         np.testing.assert_array_equal(getattr(a, field), getattr(b, field))
 
 
+def test_a_threshold_no_integer_reaches() -> None:
+    integers = {k: np.full(v.shape, 127, np.int8) for k, v in outputs().items()}
+    params = dict.fromkeys(integers, (0.01, 0))
+    anchors = make_anchors(32, 64, SPEC.strides, SPEC.anchor_sizes)
+    assert len(decode_outputs(integers, anchors, SPEC, 0.99, params).anchors) == 0
+    assert len(decode_outputs(integers, anchors, SPEC, 0.7, params).anchors) == len(anchors)
+
+
 def test_no_candidate_in_any_level() -> None:
     found = decode_outputs(outputs(-1.0), make_anchors(32, 64, SPEC.strides, SPEC.anchor_sizes), SPEC, 0.5)
     assert found.boxes.shape == (0, 4) and found.landmarks.shape == (0, 5, 2)
