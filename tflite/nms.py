@@ -2,7 +2,7 @@
 
 Two things make it fast in NumPy. Where few pairs overlap, four comparisons of intervals find those that may, and only
 they get the exact arithmetic. And boxes are decided in blocks, so that the loop over boxes runs on integers used as bit
-sets.
+sets. A photo's few candidates are one block, and then what counts is how few calls there are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 FIRST_BLOCK = 16  # boxes decided together; small at first, since in a cluster the best box already removes the rest
 LAST_BLOCK = 128
 TILE = 1 << 16  # pairs compared at a time: the masks stay in the second-level cache
-FEW_PAIRS = 1 << 12  # so few get the exact test at once; 64 boxes have no more, and they are one block
+FEW_PAIRS = 1 << 12  # so few get the exact test at once; 64 boxes have no more, and they are decided in one go
 DENSE = 8  # likewise where more than one in so many pairs may overlap
 
 
@@ -74,10 +74,9 @@ def _overlapping(
     return i, j
 
 
-def _greedy(size: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """Which of `size` boxes in score order are kept, given the overlapping pairs (i, j)."""
-    over = np.zeros((size, size), bool)
-    over[i, j] = True
+def _greedy(over: np.ndarray) -> np.ndarray:
+    """int64 [K]: which boxes in score order are kept, given bool [N, N]: whose IoU with whom exceeds the threshold."""
+    size = len(over)
     bytes_per_row = (size + 7) // 8
     packed = np.packbits(over, axis=1, bitorder="little").tobytes()
     kept, suppressed = [], 0
@@ -86,6 +85,13 @@ def _greedy(size: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
             kept.append(box)
             suppressed |= int.from_bytes(packed[box * bytes_per_row : (box + 1) * bytes_per_row], "little")
     return np.array(kept, np.int64)
+
+
+def _square(size: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """bool [size, size], true at the pairs (i, j)."""
+    over = np.zeros((size, size), bool)
+    over[i, j] = True
+    return over
 
 
 def _by_score(scores: np.ndarray) -> np.ndarray:
@@ -135,17 +141,18 @@ def nms(
     table = np.empty((5, count), boxes.dtype)
     table[:4] = boxes.take(order, 0).T
     table[4] = (table[2] - table[0] + pixel_offset) * (table[3] - table[1] + pixel_offset)
-    needed = count * count > FEW_PAIRS
-    intervals = _intervals(table, pixel_offset, iou_threshold) if needed else np.empty((2, 2, count), np.float32)
-    rest = _Boxes(table, intervals, order)
-    buffers = np.empty((2, min(max(TILE, count), count * count)), bool)
-    kept: list[np.ndarray] = []
-    room, block_size = max_faces, FIRST_BLOCK if needed else count
     with np.errstate(divide="ignore", invalid="ignore"):  # 0/0 of two empty boxes
+        if count * count <= FEW_PAIRS:
+            over = _exceeds(table[:, :, None], table[:, None], iou_threshold, pixel_offset)
+            return order.take(_greedy(over)[:max_faces])
+        rest = _Boxes(table, _intervals(table, pixel_offset, iou_threshold), order)
+        buffers = np.empty((2, min(max(TILE, count), count * count)), bool)
+        kept: list[np.ndarray] = []
+        room, block_size = max_faces, FIRST_BLOCK
         while len(rest) and room > 0:
             block = rest.take(slice(block_size))
             pairs = _overlapping(block, block, iou_threshold, pixel_offset, buffers)
-            winners = block.take(_greedy(len(block), *pairs)[:room])
+            winners = block.take(_greedy(_square(len(block), *pairs))[:room])
             kept.append(winners.index)
             room -= len(winners)
             rest = rest.take(slice(block_size, None))
