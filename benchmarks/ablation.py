@@ -142,8 +142,9 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
         raise ValueError(f"{source.weights}: is the result of quantization-aware tuning already, give float weights")
     truths = read_truth(args.eval_dir, args.gt_dir)
     folders = source.images_from(args.data_dir)
-    images = load_images(find_images(folders, args.calibration_images), args.size, args.size)
     model, config, _ = load_model(source.weights)
+    paths = find_images(folders, args.calibration_images)
+    images = load_images(paths, args.size, args.size, antialias=config.antialias)
     model, config = fold(model, config, args.size, args.size)
 
     report: dict[str, Any] = {

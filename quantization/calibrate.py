@@ -59,8 +59,12 @@ def find_images(data_dirs: Sequence[str | Path], count: int) -> list[Path]:
     return [paths[index] for index in picked]
 
 
-def load_images(paths: Sequence[Path], height: int, width: int, fewest: int = FEWEST_IMAGES) -> np.ndarray:
+def load_images(
+    paths: Sequence[Path], height: int, width: int, fewest: int = FEWEST_IMAGES, *, antialias: bool = False
+) -> np.ndarray:
     """Letterboxed pictures, uint8 BGR [N, height, width, 3]; unreadable ones are left out with a warning.
+
+    `antialias`: as `tflite.preprocess.letterbox` has it; what the network's config says.
 
     Raises:
         CalibrationError: fewer than `fewest` can be read or differ from each other.
@@ -68,7 +72,7 @@ def load_images(paths: Sequence[Path], height: int, width: int, fewest: int = FE
     images = []
     for path in paths:
         try:
-            images.append(letterbox(read_image(path), height, width, ModelSpec().mean)[0])
+            images.append(letterbox(read_image(path), height, width, ModelSpec().mean, antialias=antialias)[0])
         except ImageError as error:
             tf.get_logger().warning("left out of calibration: %s", error)
     if len(images) < fewest:

@@ -88,7 +88,7 @@ def measure_file(path: Path, truths: Sequence[Truth], weights: str, runs: int, s
         folded, _ = fold(model, config, *side)
         step = max(1, len(truths) // sqnr_images)
         paths = [truth.image for truth in truths[::step][:sqnr_images]]
-        layers = layer_errors(content, folded, load_images(paths, *side, fewest=1))
+        layers = layer_errors(content, folded, load_images(paths, *side, fewest=1, antialias=config.antialias))
         facts["sqnr_db"] = {row.layer: round(row.sqnr, 2) for row in layers}
     return Column(path.stem, facts, result, layers)
 

@@ -94,7 +94,7 @@ def convert(source: Source, kind: str, output: Path, args: flags.FlagValues) -> 
 
     ranges = stored_ranges(source, size) if kind == "int8" else None
     needed = args.calibration_images if kind == "int8" and ranges is None else CHECKED_IMAGES
-    images = load_images(find_images(folders, needed), *size)
+    images = load_images(find_images(folders, needed), *size, antialias=config.antialias)
     tuned = model
     label, heads_float = kind, kind == "int8" and args.heads_float
     exported = model

@@ -96,7 +96,8 @@ def start_point(
     """The network as calibration leaves it, and its ranges; computed once per run."""
     path = run_dir / START
     if not path.exists():
-        images = load_images(find_images(config.data_dirs, config.calibration_images), config.size, config.size)
+        paths = find_images(config.data_dirs, config.calibration_images)
+        images = load_images(paths, config.size, config.size, antialias=network.antialias)
         if config.equalize:
             model = equalize_on(model, network, images, config.method, config.percentile)
         ranges = calibrate(model, network, images, config.method, config.percentile)

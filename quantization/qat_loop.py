@@ -94,7 +94,7 @@ class Tuner:
         order = np.random.default_rng(config.seed).permutation(len(samples))
         self.samples = [samples[index] for index in sorted(order[config.val_images :])]
         paths = [samples[index].image for index in sorted(order[: config.val_images])]
-        self.held = load_images(paths, config.size, config.size, fewest=1)
+        self.held = load_images(paths, config.size, config.size, fewest=1, antialias=network.antialias)
 
     def run(self, phase: Phase, model: keras.Model) -> Tuned:
         """Tune `model` in place; goes on from the phase's newest checkpoint.

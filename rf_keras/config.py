@@ -30,6 +30,7 @@ class ModelConfig:
         class_logits: 2 (background, face: the reference) or 1 (face − background).
         strides, anchor_sizes: pixels, per level.
         variances: (centre, size) of the box code.
+        antialias: photos at least twice as large as the input are halved before they are letterboxed (`ModelSpec`).
     """
 
     backbone: str = "mobilenet"
@@ -42,6 +43,7 @@ class ModelConfig:
     strides: tuple[int, ...] = (8, 16, 32)
     anchor_sizes: tuple[tuple[float, ...], ...] = REFERENCE_ANCHORS
     variances: tuple[float, float] = ModelSpec.variances  # type: ignore[assignment]
+    antialias: bool = False
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -71,6 +73,7 @@ class ModelConfig:
             "strides": self.strides,
             "anchor_sizes": self.anchor_sizes,
             "variances": self.variances,
+            "antialias": self.antialias,
         }
         return ModelSpec(input_height=height, input_width=width, **shared, **overrides)
 
@@ -202,6 +205,7 @@ FAST = ModelConfig(
     ssh_channels=48,
     class_logits=1,
     anchor_sizes=SMALL_ANCHORS,
+    antialias=True,
 )
 
 PRESETS = {

@@ -38,10 +38,10 @@ class InputSize:
             return str(self.fixed)
         return "original" if self.short is None else f"{self.short},{self.long}"
 
-    def apply(self, image: np.ndarray, mean: tuple[float, ...]) -> tuple[np.ndarray, float]:
-        """uint8 BGR [h, w, 3] → uint8 [H, W, 3] and scale (input = scale · image)."""
+    def apply(self, image: np.ndarray, mean: tuple[float, ...], antialias: bool = False) -> tuple[np.ndarray, float]:
+        """uint8 BGR [h, w, 3] → uint8 [H, W, 3] and scale (input = scale · image); `antialias`: as `letterbox`'s."""
         if self.fixed is not None:
-            return letterbox(image, self.fixed, self.fixed, mean)
+            return letterbox(image, self.fixed, self.fixed, mean, antialias=antialias)
         scale = 1.0
         height, width = image.shape[:2]
         if self.short is not None and self.long is not None:
@@ -96,7 +96,7 @@ class KerasDetector:
 
     def detect(self, image: np.ndarray, score_threshold: float, iou_threshold: float) -> Detections:
         """Faces in a uint8 BGR image [H, W, 3], in its pixels."""
-        pixels, scale = self.size.apply(image, self._mean)
+        pixels, scale = self.size.apply(image, self._mean, self.config.antialias)
         outputs = {name: value.numpy() for name, value in self._infer(pixels[None]).items()}
         height, width = pixels.shape[:2]
         spec = self.config.spec(height, width)

@@ -9,6 +9,7 @@ with `rf_keras.evaluate --json`, then publish the same file again with `--metric
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,6 +78,8 @@ def main(argv: Sequence[str]) -> None:
         model, config, meta = load_model(args.weights)
         if args.metrics:
             meta = meta | {"ap": measured(args.metrics, args.split)}
+        if args.antialias is not None:
+            config = dataclasses.replace(config, antialias=args.antialias)
         round_kernels(model, args.significant_bits)
         save_model(model, config, args.output, meta)
         print(f"wrote {args.output}: {Path(args.output).stat().st_size:,} bytes")
@@ -86,6 +89,9 @@ if __name__ == "__main__":
     flags.DEFINE_string("weights", None, "weights file (.keras) to publish", required=True)
     flags.DEFINE_string("output", None, "file to write (.keras); may be the same", required=True)
     flags.DEFINE_integer("significant_bits", 12, "bits kept of every kernel weight", 2, FLOAT_BITS)
+    flags.DEFINE_boolean(
+        "antialias", None, "whether large photos are halved before they are letterboxed (default: as --weights says)"
+    )
     flags.DEFINE_list("metrics", [], "JSON files of rf_keras.evaluate, comma-separated: AP to keep in the file")
     flags.DEFINE_string("split", None, "with --metrics: what was measured, e.g. 'wider/dev, 317 images, LiteRT 2.3.0'")
     app.run(main)

@@ -43,7 +43,7 @@ SETTINGS = {
     "seed": "of weights, order and augmentation",
 }
 LISTS: dict[str, Callable[[str], Any]] = {"data_weights": float, "milestones": float, "more_sizes": int}
-NETWORK = ("activation", "width", "blocks", "anchor_sizes", "class_logits")
+NETWORK = ("activation", "width", "blocks", "anchor_sizes", "class_logits", "antialias")
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
@@ -82,6 +82,12 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     )
     flags.DEFINE_integer(
         "class_logits", None, "per anchor: 2 (background, face) or 1 (face − background)", flag_values=values
+    )
+    flags.DEFINE_boolean(
+        "antialias",
+        None,
+        "halve photos that are at least twice as large as the input before they are letterboxed (kept in the model)",
+        flag_values=values,
     )
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     makers: dict[type, Any] = {

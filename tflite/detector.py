@@ -82,7 +82,9 @@ class FaceDetector:
         _check_tensor(self.name, "image", source, (1, spec.input_height, spec.input_width, 3))
         self._input_index = source["index"]
         scale, zero_point = source["quantization"]
-        self._writer = InputWriter(spec.input_height, spec.input_width, spec.mean, scale, zero_point, source["dtype"])
+        self._writer = InputWriter(
+            spec.input_height, spec.input_width, spec.mean, scale, zero_point, source["dtype"], spec.antialias
+        )
         self._outputs: dict[str, int] = {}
         self._quantization: dict[str, tuple[float, int]] = {}
         for stride, sizes in zip(spec.strides, spec.anchor_sizes, strict=True):

@@ -35,6 +35,8 @@ class ModelSpec:
         anchor_sizes: anchor side lengths in pixels, per level.
         variances: (centre, size) factors of the box code.
         landmark_names: order of the five points.
+        antialias: pictures at least twice as large as the input are halved before the letterbox (`preprocess.shrink`).
+            Not written where false, so that such files are those of earlier exports.
         score_threshold: default confidence for use, in (0, 1).
         iou_threshold: NMS drops a box whose IoU with a kept one is greater.
         max_candidates, max_faces: NMS limits (boxes in, faces out).
@@ -52,6 +54,7 @@ class ModelSpec:
     anchor_sizes: tuple[tuple[float, ...], ...] = ((16, 32), (64, 128), (256, 512))
     variances: tuple[float, ...] = (0.1, 0.2)
     landmark_names: tuple[str, ...] = LANDMARK_NAMES
+    antialias: bool = False
     score_threshold: float = 0.5
     iou_threshold: float = 0.4
     max_candidates: int = 5000
@@ -99,6 +102,7 @@ def spec_from_json(text: str, name: str) -> ModelSpec:
     version = data.get("format_version")
     need(version == FORMAT_VERSION, f"format_version is {version!r}, this runtime reads {FORMAT_VERSION}")
     known = {f.name for f in fields(ModelSpec)}
+    data.setdefault("antialias", False)
     need(set(data) == known, f"fields missing: {sorted(known - set(data))}, unknown: {sorted(set(data) - known)}")
 
     for side in ("input_height", "input_width"):
@@ -121,6 +125,7 @@ def spec_from_json(text: str, name: str) -> ModelSpec:
         need(_is_number(data[key]) and 0 < data[key] < 1, f"{key} is {data[key]!r}, expected a number in (0, 1)")
     for key in ("max_candidates", "max_faces"):
         need(_positive_int(data[key], 1_000_000), f"{key} is {data[key]!r}, expected a positive whole number")
+    need(isinstance(data["antialias"], bool), f"antialias is {data['antialias']!r}, expected true or false")
     need(isinstance(data["ap"], dict), f"ap is {data['ap']!r}, expected an object")
     for key in ("quantization", "source"):
         need(isinstance(data[key], str), f"{key} is {data[key]!r}, expected text")
@@ -137,7 +142,10 @@ def attach_spec(model: bytes, spec: ModelSpec) -> bytes:
     Raises:
         SpecError: `spec` would not be read back.
     """
-    text = json.dumps(asdict(spec), indent=1, ensure_ascii=False)
+    contents = asdict(spec)
+    if not spec.antialias:
+        del contents["antialias"]
+    text = json.dumps(contents, indent=1, ensure_ascii=False)
     spec_from_json(text, "new model")
     buffer = io.BytesIO(model)
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:

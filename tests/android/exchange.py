@@ -103,12 +103,12 @@ def read_indices(path: Path, count: int) -> list[list[int]]:
     return result
 
 
-def write_letterbox_cases(path: Path, cases: Sequence[tuple[np.ndarray, int, int, Sequence[float]]]) -> None:
-    """For the command `letterbox`: int32 height and width, mean as float64 ×3, image; the answers are raw pixels."""
+def write_letterbox_cases(path: Path, cases: Sequence[tuple[np.ndarray, int, int, Sequence[float], bool]]) -> None:
+    """For the command `letterbox`: int32 height, width, antialias, float64 mean ×3, image; answers: raw pixels."""
     with path.open("wb") as out:
         out.write(struct.pack("<i", len(cases)))
-        for image, height, width, mean in cases:
-            out.write(struct.pack("<iiddd", height, width, *mean) + _image(image))
+        for image, height, width, mean, antialias in cases:
+            out.write(struct.pack("<iiiddd", height, width, antialias, *mean) + _image(image))
 
 
 def write_table_cases(path: Path, cases: Sequence[tuple[Sequence[float], float, int]]) -> None:

@@ -45,7 +45,7 @@ def network_input(model: Path, image: np.ndarray) -> np.ndarray:
     interpreter, _ = load_interpreter(model.read_bytes(), 1, "model")
     source, _ = tensor_details(interpreter, "model")
     spec = read_spec(model)
-    boxed, _ = letterbox(image, spec.input_height, spec.input_width, spec.mean)
+    boxed, _ = letterbox(image, spec.input_height, spec.input_width, spec.mean, antialias=spec.antialias)
     values = np.empty(boxed.shape, source["dtype"])
     scale, zero_point = source["quantization"]
     apply_table(boxed, input_table(spec.mean, scale, zero_point, source["dtype"]), values)

@@ -173,35 +173,37 @@ def test_nms_alone(jvm: toolchain.Jvm, tmp_path: Path) -> None:
         assert kept == nms(case.boxes, case.scores, *settings).tolist(), i
 
 
-def letterboxes(
-    jvm: toolchain.Jvm, folder: Path, cases: list[tuple[np.ndarray, int, int, tuple[float, ...]]]
-) -> list[np.ndarray]:
-    """What Kotlin makes of (image, height, width, mean)."""
+LetterboxCase = tuple[np.ndarray, int, int, tuple[float, ...], bool]
+
+
+def letterboxes(jvm: toolchain.Jvm, folder: Path, cases: list[LetterboxCase]) -> list[np.ndarray]:
+    """What Kotlin makes of (image, height, width, mean, antialias)."""
     exchange.write_letterbox_cases(folder / "cases.bin", cases)
     jvm.proof("letterbox", folder / "cases.bin", folder / "pixels.bin")
     data, offset, result = np.fromfile(folder / "pixels.bin", np.uint8), 0, []
-    for _, height, width, _ in cases:
+    for _, height, width, *_ in cases:
         result.append(data[offset : offset + height * width * 3].reshape(height, width, 3))
         offset += height * width * 3
     assert offset == data.size
     return result
 
 
+@pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("kind", ["noise", "smooth"])
-def test_letterbox_matches_opencv(jvm: toolchain.Jvm, tmp_path: Path, kind: str) -> None:
+def test_letterbox_matches_opencv(jvm: toolchain.Jvm, tmp_path: Path, kind: str, antialias: bool) -> None:
     """At most 2 of 255 apart (measured with opencv 5.0 on x86-64: equal), scaled up, down, to half and not at all."""
     random = np.random.default_rng(5)
     sizes = [(48, 64), (64, 64), (1, 1), (1, 500), (500, 1), (128, 128), (96, 128), (37, 911), (63, 65), (480, 640)]
     sizes += [(int(height), int(width)) for height, width in random.integers(2, 400, (30, 2))]
-    cases: list[tuple[np.ndarray, int, int, tuple[float, ...]]] = []
+    cases: list[LetterboxCase] = []
     for i, (height, width) in enumerate(sizes):
         image = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
         if kind == "smooth":
             ramp = np.add.outer(np.arange(height), np.arange(width))[..., None] * np.array((1, 2, 3))
             image = (ramp % 256).astype(np.uint8)
-        cases.append((image, *((64, 64), (96, 32), (320, 224))[i % 3], (104.0, 117.5, 123.0)))
+        cases.append((image, *((64, 64), (96, 32), (320, 224))[i % 3], (104.0, 117.5, 123.0), antialias))
     for case, found in zip(cases, letterboxes(jvm, tmp_path, cases), strict=True):
-        wanted, _ = letterbox(*case)
+        wanted, _ = letterbox(*case[:4], antialias=antialias)
         difference = np.abs(found.astype(int) - wanted)
         assert difference.max() <= 2, (case[0].shape, case[1:3], difference.max())
         assert difference.mean() < 0.01

@@ -25,6 +25,7 @@ from quantization.simulate import Ranges, range_keys
 from rf_keras.config import ModelConfig
 from rf_keras.model import build_model
 from tests.quantization.conftest import SIZE
+from tflite.preprocess import letterbox, read_image, shrink
 
 # What the three levels of the pyramid read as well as the backbone.
 NOT_BEFORE_DEPTHWISE = {"stage1_5_pw_conv", "stage2_6_pw_conv", "stage3_2_pw_conv"}
@@ -56,6 +57,17 @@ def test_unreadable_images_are_left_out(tmp_path: Path, photos: Path) -> None:
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "broken.png").write_bytes(b"no picture")
     assert len(load_images(find_images([tmp_path], 20), 64, 64)) == 12
+
+
+def test_large_photos_are_halved_as_the_network_will_see_them(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for number in range(8):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), random.integers(0, 116 + 20 * number, (300, 300, 3), np.uint8))
+    paths = find_images([tmp_path], 8)
+    halved = load_images(paths, 64, 64, antialias=True)
+    expected = [letterbox(shrink(read_image(path), 64, 64), 64, 64, (104, 117, 123))[0] for path in paths]
+    np.testing.assert_array_equal(halved, expected)
+    assert load_images(paths, 64, 64).std() > 1.5 * halved.std()
 
 
 def test_differing_images() -> None:

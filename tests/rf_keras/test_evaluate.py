@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from rf_keras.model_file import save_model
 from rf_keras.wider import format_label, read_labels
 from tests.rf_keras.test_wider_ap import write_ground_truth
 from tflite.detector import Detections
+from tflite.preprocess import shrink
 
 LANDMARKS = np.array([[3, 3], [7, 3], [5, 5], [3, 8], [7, 8]], np.float32)
 CONFIG = ModelConfig(neck_channels=8, ssh_channels=8)
@@ -180,6 +182,17 @@ def test_detections_do_not_depend_on_padding(weights: Path) -> None:
     assert len(first) > 0
     for other in others:
         np.testing.assert_allclose(other.boxes, first.boxes, atol=1e-3)
+
+
+def test_large_photos_are_halved_where_the_network_asks_for_it(weights: Path) -> None:
+    model = build_model(CONFIG)
+    image = np.random.default_rng(0).integers(0, 256, (384, 300, 3), np.uint8)
+    plain = KerasDetector(model, CONFIG, InputSize(fixed=96))
+    halving = KerasDetector(model, replace(CONFIG, antialias=True), InputSize(fixed=96))
+    found, expected = halving.detect(image, 0.02, 0.4), plain.detect(shrink(image, 96, 75), 0.02, 0.4)
+    assert len(found) > 0
+    np.testing.assert_allclose(found.boxes, expected.boxes * 4, atol=1e-3)
+    assert not np.array_equal(found.scores, plain.detect(image, 0.02, 0.4).scores)
 
 
 def test_keras_detector_follows_training(data: Path) -> None:

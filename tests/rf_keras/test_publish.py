@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,13 @@ def test_the_command_writes_a_smaller_file_with_its_figures(tmp_path: Path) -> N
     ]
     command = [sys.executable, "-m", "rf_keras.publish", "--weights", str(tmp_path / "w.keras")]
     command += ["--output", str(tmp_path / "p.keras"), "--split", "photos", "--metrics", ",".join(files)]
+    command += ["--antialias"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "p.keras").stat().st_size < 0.8 * (tmp_path / "w.keras").stat().st_size
     _, config, meta = load_model(tmp_path / "p.keras")
-    assert config == SMALL and meta["source"] == "test"
+    assert config == replace(SMALL, antialias=True) and meta["source"] == "test"
+    assert config.spec(64, 64).antialias and not SMALL.spec(64, 64).antialias
     assert meta["ap"] == {
         "split": "photos",
         "640": {

@@ -111,10 +111,12 @@ def test_init_continues_from_weights_and_takes_their_network(
 ) -> None:
     start = unbroken / "best.keras"
     run(*SMALL[1:], f"--data_dir={data}", "--epochs=1", f"--init={start}", "--learning_rate=1e-9", "--freeze_bn",
-        "--config=mobilenet0.25", "--ema_decay=0", "--more_sizes=96", f"--run_dir={tmp_path / 'tuned'}")  # fmt: skip
+        "--config=mobilenet0.25", "--ema_decay=0", "--more_sizes=96", "--noantialias",
+        f"--run_dir={tmp_path / 'tuned'}")  # fmt: skip
     assert "3 steps of 4 images at 64 and 96 px" in capsys.readouterr().out
     assert read_run_config(tmp_path / "tuned").more_sizes == (96,)
-    assert load_model(tmp_path / "tuned" / "last.keras")[1].backbone == "plain"
+    network = load_model(tmp_path / "tuned" / "last.keras")[1]
+    assert network.backbone == "plain" and load_model(start)[1].antialias and not network.antialias
     for a, b in zip(weights(start), weights(tmp_path / "tuned" / "last.keras"), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
 

@@ -20,6 +20,7 @@ from tflite.preprocess import (
     input_table,
     letterbox,
     read_image,
+    shrink,
     table_as_affine,
 )
 
@@ -188,6 +189,64 @@ def test_letterbox_of_odd_shapes(shape: tuple[int, int]) -> None:
     assert (out[0, 0] == 9).all()
 
 
+def test_shrinking_takes_means_of_four_halves_up_and_drops_an_odd_rest() -> None:
+    image = np.zeros((5, 7, 3), np.uint8)
+    image[0, 0], image[1, 1] = (1, 2, 255), (0, 0, 255)  # sums 1, 2, 510: 0.25, 0.5, 127.5
+    image[4], image[:, 6] = 99, 99
+    small = shrink(image, 2, 3)
+    expected = np.zeros((2, 3, 3), np.uint8)
+    expected[0, 0] = (0, 1, 128)
+    np.testing.assert_array_equal(small, expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "target", "expected"),
+    [
+        ((100, 100), (51, 50), (100, 100)),  # one side is not twice as large
+        ((100, 100), (50, 50), (50, 50)),
+        ((101, 203), (25, 25), (25, 50)),
+        ((4000, 3), (1, 1), (2000, 1)),  # the short side sets the end
+        ((1, 1), (1, 1), (1, 1)),
+    ],
+)
+def test_shrinking_ends_below_twice_the_target(
+    shape: tuple[int, int], target: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    image = np.zeros((*shape, 3), np.uint8)
+    small = shrink(image, *target)
+    assert small.shape[:2] == expected and (small is image) == (shape == expected)
+
+
+@given(
+    st.integers(1, 80),
+    st.integers(1, 80),
+    st.integers(1, 30),
+    st.integers(1, 30),
+    st.integers(0, 2**32 - 1),
+    st.booleans(),
+)
+def test_shrinking_equals_plain_loops(rows: int, columns: int, to: int, wide: int, seed: int, view: bool) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (rows, columns, 3), dtype=np.uint8)
+    if view:
+        image = image[::-1, ::-1, ::-1]
+    expected = image.astype(int)
+    while len(expected) >= 2 * to and expected.shape[1] >= 2 * wide:
+        even = expected[: len(expected) // 2 * 2, : expected.shape[1] // 2 * 2]
+        expected = (even[::2, ::2] + even[::2, 1::2] + even[1::2, ::2] + even[1::2, 1::2] + 2) // 4
+    np.testing.assert_array_equal(shrink(image, to, wide), expected)
+
+
+def test_antialiased_letterbox_shrinks_before_it_interpolates() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (200, 140, 3), dtype=np.uint8)
+    out, scale = letterbox(image, 64, 64, MEAN, antialias=True)
+    assert scale == 64 / 200
+    np.testing.assert_array_equal(out, letterbox(shrink(image, 64, 45), 64, 64, MEAN)[0])
+    # A chessboard of single pixels is an even grey to it, and whatever the grid hits without.
+    board = np.repeat(np.indices((640, 640)).sum(axis=0)[..., None] % 2 * 255, 3, axis=2).astype(np.uint8)
+    assert np.ptp(letterbox(board, 100, 100, MEAN, antialias=True)[0]) == 0
+    assert np.ptp(letterbox(board, 100, 100, MEAN)[0]) > 100
+
+
 def test_letterbox_takes_views() -> None:
     image = np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)
     flipped, _ = letterbox(image[:, ::-1], 64, 64, MEAN)
@@ -211,16 +270,17 @@ def test_table_rounds_halves_up_and_saturates() -> None:
     assert table[255, 1] == 127
 
 
+@pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("affine", ["tried", "refused"])
 @pytest.mark.parametrize(("dtype", "scale"), [(np.int8, 1.0785714387893677), (np.int8, 1.07), (np.float32, 0.0)])
 def test_writer_equals_letterbox_and_table(
-    dtype: type, scale: float, affine: str, monkeypatch: pytest.MonkeyPatch
+    dtype: type, scale: float, affine: str, antialias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One writer for images of all shapes in turn: nothing of an earlier one may remain, whichever way it writes."""
     if affine == "refused":
         monkeypatch.setattr(preprocess, "table_as_affine", lambda *_: None)
     table = input_table(MEAN, scale, -13, dtype)
-    writer = InputWriter(64, 96, MEAN, scale, -13, dtype)
+    writer = InputWriter(64, 96, MEAN, scale, -13, dtype, antialias)
     tensor = np.zeros((64, 96, 3), dtype)
     random = np.random.default_rng(0)
     shapes = ((200, 300), (300, 200), (64, 96), (30, 96), (1, 1), (10, 2000), (64, 20))
@@ -228,7 +288,7 @@ def test_writer_equals_letterbox_and_table(
     images += [images[2][:, ::-1], images[2][..., ::-1], np.asfortranarray(images[2])]  # views that are not resized
     for image in images:
         expected = np.empty_like(tensor)
-        canvas, letterbox_scale = letterbox(image, 64, 96, MEAN)
+        canvas, letterbox_scale = letterbox(image, 64, 96, MEAN, antialias=antialias)
         apply_table(canvas, table, expected)
         picture, written_scale = writer.resize(image)
         writer.write(picture, tensor)

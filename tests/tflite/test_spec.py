@@ -34,6 +34,20 @@ def test_the_model_stays_in_front_and_the_zip_opens() -> None:
     assert attach_spec(FLATBUFFER, SPEC) == data  # same input, same bytes
 
 
+def test_antialias_is_written_only_where_it_is_set() -> None:
+    """Files without it stay those of earlier exports, and are read as before."""
+
+    def contents(data: bytes) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(zipfile.ZipFile(io.BytesIO(data)).read(SPEC_FILE))
+        return found
+
+    without = attach_spec(FLATBUFFER, SPEC)
+    assert "antialias" not in contents(without) and read_spec(without).antialias is False
+    spec = dataclasses.replace(SPEC, antialias=True)
+    assert contents(attach_spec(FLATBUFFER, spec))["antialias"] is True
+    assert read_spec(attach_spec(FLATBUFFER, spec)) == spec
+
+
 def test_a_spec_that_could_not_be_read_is_not_attached() -> None:
     with pytest.raises(SpecError, match=r"new model: .*input_height is 100"):
         attach_spec(FLATBUFFER, ModelSpec(input_height=100))
@@ -66,6 +80,8 @@ def test_a_spec_that_could_not_be_read_is_not_attached() -> None:
         ({"iou_threshold": None}, "iou_threshold is None"),
         ({"max_candidates": 0}, "max_candidates is 0"),
         ({"max_faces": 1.5}, "max_faces is 1.5"),
+        ({"antialias": 1}, "antialias is 1, expected true or false"),
+        ({"antialias": None}, "antialias is None, expected true or false"),
         ({"ap": []}, r"ap is \[\], expected an object"),
         ({"source": 3}, "source is 3, expected text"),
     ],

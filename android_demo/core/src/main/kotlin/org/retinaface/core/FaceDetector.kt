@@ -55,7 +55,7 @@ class FaceDetector(
     private val fill = fillColour(spec.mean)
     private val canvas = BgrImage(spec.inputWidth, spec.inputHeight)
     private val input = table.allocate()
-    private var letterbox = Letterbox(spec.inputWidth, spec.inputHeight, spec.inputWidth, spec.inputHeight)
+    private var letterbox = letterboxFor(spec.inputWidth, spec.inputHeight)
 
     /**
      * Finds the faces of [image].
@@ -69,7 +69,7 @@ class FaceDetector(
     ): Detections {
         val start = System.nanoTime()
         if (letterbox.imageWidth != image.width || letterbox.imageHeight != image.height) {
-            letterbox = Letterbox(image.width, image.height, spec.inputWidth, spec.inputHeight)
+            letterbox = letterboxFor(image.width, image.height)
         }
         letterbox.apply(image, fill, canvas)
         table.fill(canvas, input)
@@ -81,6 +81,11 @@ class FaceDetector(
         val end = System.nanoTime()
         return Detections(faces, StageTimes((ready - start) / 1e6, (done - ready) / 1e6, (end - done) / 1e6))
     }
+
+    private fun letterboxFor(
+        width: Int,
+        height: Int,
+    ) = Letterbox(width, height, spec.inputWidth, spec.inputHeight, spec.antialias)
 
     override fun close() = model.close()
 }

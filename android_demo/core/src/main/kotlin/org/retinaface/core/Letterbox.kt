@@ -9,12 +9,15 @@ package org.retinaface.core
  *
  * @param imageWidth of the picture in pixels, as is [imageHeight].
  * @param inputWidth of the network's input in pixels, as is [inputHeight].
+ * @param antialias halve the picture (means of 2×2 pixels, halves up) while it is at least twice as large as it will be:
+ *   bilinear interpolation skips pixels then, and small faces with them. An odd last row or column is dropped.
  */
 class Letterbox(
     val imageWidth: Int,
     val imageHeight: Int,
     val inputWidth: Int,
     val inputHeight: Int,
+    antialias: Boolean = false,
 ) {
     /** Letterboxed = scale · original. */
     val scale: Double = minOf(inputHeight.toDouble() / imageHeight, inputWidth.toDouble() / imageWidth)
@@ -23,9 +26,14 @@ class Letterbox(
     val columns: Int = (imageWidth * scale + 0.5).toInt().coerceIn(1, inputWidth)
     val rows: Int = (imageHeight * scale + 0.5).toInt().coerceIn(1, inputHeight)
 
-    private val halves = imageWidth == 2 * columns && imageHeight == 2 * rows
-    private val across = Taps(columns, imageWidth, clampWeights = true)
-    private val down = Taps(rows, imageHeight, clampWeights = false)
+    private val halvings =
+        if (antialias) generateSequence(1) { it + 1 }.takeWhile { fits(it) }.count() else 0
+    private val sourceWidth = imageWidth shr halvings
+    private val sourceHeight = imageHeight shr halvings
+    private val shrunk = if (halvings > 0) ByteArray((imageWidth / 2) * (imageHeight / 2) * 3) else null
+    private val halves = sourceWidth == 2 * columns && sourceHeight == 2 * rows
+    private val across = Taps(columns, sourceWidth, clampWeights = true)
+    private val down = Taps(rows, sourceHeight, clampWeights = false)
     private var upper = IntArray(columns * 3)
     private var lower = IntArray(columns * 3)
     private var upperRow = -1
@@ -49,19 +57,20 @@ class Letterbox(
         }
         upperRow = -1
         lowerRow = -1
+        val source = shrink(image)
         for (row in 0 until rows) {
             val to = row * inputWidth * 3
             when {
-                columns == imageWidth && rows == imageHeight -> {
-                    image.data.copyInto(out.data, to, row * columns * 3, (row + 1) * columns * 3)
+                columns == sourceWidth && rows == sourceHeight -> {
+                    source.copyInto(out.data, to, row * columns * 3, (row + 1) * columns * 3)
                 }
 
                 halves -> {
-                    averageRow(image, row, out.data, to)
+                    averageRow(source, sourceWidth, row, out.data, to, columns)
                 }
 
                 else -> {
-                    bilinearRow(image, row, out.data, to)
+                    bilinearRow(source, row, out.data, to)
                 }
             }
             fillPixels(out.data, to + columns * 3, inputWidth - columns, fill)
@@ -81,15 +90,35 @@ class Letterbox(
         }
     }
 
+    /** Whether the picture, halved one time less than [count], is at least twice as large as it will be. */
+    private fun fits(count: Int) = imageWidth shr count >= columns && imageHeight shr count >= rows
+
+    /** The pixels of [image] after the halvings: its own, or [shrunk], which each further halving writes over. */
+    private fun shrink(image: BgrImage): ByteArray {
+        var source = image.data
+        var width = imageWidth
+        var height = imageHeight
+        val into = shrunk ?: return source
+        repeat(halvings) {
+            for (row in 0 until height / 2) averageRow(source, width, row, into, row * (width / 2) * 3, width / 2)
+            source = into
+            width /= 2
+            height /= 2
+        }
+        return source
+    }
+
+    /** Means of the 2×2 pixels of rows 2·[row] and the next, [count] of them. Written before what is read only. */
     private fun averageRow(
-        image: BgrImage,
+        source: ByteArray,
+        width: Int,
         row: Int,
         data: ByteArray,
         to: Int,
+        count: Int,
     ) {
-        val source = image.data
-        val stride = imageWidth * 3
-        for (column in 0 until columns) {
+        val stride = width * 3
+        for (column in 0 until count) {
             for (channel in 0 until 3) {
                 val from = 2 * row * stride + column * 6 + channel
                 val above = (source[from].toInt() and 0xff) + (source[from + 3].toInt() and 0xff)
@@ -100,12 +129,12 @@ class Letterbox(
     }
 
     private fun bilinearRow(
-        image: BgrImage,
+        source: ByteArray,
         row: Int,
         data: ByteArray,
         to: Int,
     ) {
-        loadRows(image, down.first[row], down.second[row])
+        loadRows(source, down.first[row], down.second[row])
         val weight0 = down.weight0[row]
         val weight1 = down.weight1[row]
         for (i in 0 until columns * 3) {
@@ -116,7 +145,7 @@ class Letterbox(
 
     /** Makes [upper] and [lower] the horizontally scaled source rows; neighbours share them, so most are there already. */
     private fun loadRows(
-        image: BgrImage,
+        source: ByteArray,
         first: Int,
         second: Int,
     ) {
@@ -124,18 +153,18 @@ class Letterbox(
             upper = lower.also { lower = upper }
             upperRow = lowerRow.also { lowerRow = upperRow }
         }
-        if (first != upperRow) scaleRow(image, first, upper)
+        if (first != upperRow) scaleRow(source, first, upper)
         upperRow = first
-        if (second != lowerRow) scaleRow(image, second, lower)
+        if (second != lowerRow) scaleRow(source, second, lower)
         lowerRow = second
     }
 
     private fun scaleRow(
-        image: BgrImage,
+        source: ByteArray,
         row: Int,
         into: IntArray,
     ) {
-        val start = row * imageWidth * 3
+        val start = row * sourceWidth * 3
         var to = 0
         for (column in 0 until columns) {
             val left = start + across.first[column] * 3
@@ -143,8 +172,8 @@ class Letterbox(
             val weight0 = across.weight0[column]
             val weight1 = across.weight1[column]
             for (channel in 0 until 3) {
-                into[to++] = (image.data[left + channel].toInt() and 0xff) * weight0 +
-                    (image.data[right + channel].toInt() and 0xff) * weight1
+                into[to++] = (source[left + channel].toInt() and 0xff) * weight0 +
+                    (source[right + channel].toInt() and 0xff) * weight1
             }
         }
     }

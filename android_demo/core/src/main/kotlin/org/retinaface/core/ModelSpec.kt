@@ -17,6 +17,7 @@ class SpecException(
  * @property strides feature strides in pixels, finest first.
  * @property anchorSizes anchor side lengths in pixels, per level.
  * @property variances (centre, size) factors of the box code.
+ * @property antialias pictures at least twice as large as the input are halved first ([Letterbox]); false when absent.
  * @property scoreThreshold default confidence, in (0, 1).
  * @property iouThreshold NMS drops a box whose IoU with a kept one is greater.
  * @property maxCandidates boxes that enter NMS at most, and [maxFaces] that leave it.
@@ -29,6 +30,7 @@ class ModelSpec(
     val strides: List<Int>,
     val anchorSizes: List<List<Double>>,
     val variances: List<Double>,
+    val antialias: Boolean,
     val scoreThreshold: Double,
     val iouThreshold: Double,
     val maxCandidates: Int,
@@ -39,6 +41,7 @@ class ModelSpec(
     companion object {
         const val FILE = "retinaface.json"
         private const val FORMAT_VERSION = 1.0
+        private const val ANTIALIAS = "antialias" // written only where it is true
         private val LANDMARKS = listOf("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
         private val FIELDS =
             setOf(
@@ -179,7 +182,10 @@ class ModelSpec(
         fun spec(): ModelSpec {
             val version = data["format_version"]
             need(version == FORMAT_VERSION) { "format_version is $version, this runtime reads 1" }
-            need(data.keys == FIELDS) { "fields missing: ${FIELDS - data.keys}, unknown: ${data.keys - FIELDS}" }
+            val found = data.keys - ANTIALIAS
+            need(found == FIELDS) { "fields missing: ${FIELDS - found}, unknown: ${found - FIELDS}" }
+            val antialias = if (ANTIALIAS in data.keys) data[ANTIALIAS] else false
+            need(antialias is Boolean) { "antialias is $antialias, expected true or false" }
             need(data["color_order"] == "BGR") { "color_order is ${data["color_order"]}, expected BGR" }
             need(data["landmark_names"] == LANDMARKS) { "landmark_names are not $LANDMARKS" }
             need(data["ap"] is Map<*, *>) { "ap is ${data["ap"]}, expected an object" }
@@ -199,6 +205,7 @@ class ModelSpec(
                 strides = strides,
                 anchorSizes = anchorSizes(strides.size),
                 variances = variances,
+                antialias = antialias as Boolean,
                 scoreThreshold = fraction("score_threshold"),
                 iouThreshold = fraction("iou_threshold"),
                 maxCandidates = positiveInt("max_candidates", 1_000_000),

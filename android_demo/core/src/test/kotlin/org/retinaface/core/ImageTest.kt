@@ -67,6 +67,26 @@ class ImageTest {
     }
 
     @Test
+    fun antialiasHalvesAsLongAsItCan() {
+        // 8×4 to 2×1: means of 2×2, then means of those.
+        val image = BgrImage(8, 4, ByteArray(96))
+        image.data[3] = 62
+        image.data[6] = 64
+        val out = BgrImage(2, 1)
+        Letterbox(8, 4, 2, 1, antialias = true).apply(image, fillColour(mean), out)
+        // (62 + 2) / 4 = 16 and 64 / 4 = 16, (16 + 16 + 2) / 4 = 8.
+        assertEquals(listOf(8, 0), listOf(value(out, 0, 0), value(out, 1, 0)))
+        // Nothing to halve below twice the size, and an odd rest goes.
+        val odd = BgrImage(5, 5, ByteArray(75) { if (it / 15 == 4 || it / 3 % 5 == 4) -1 else 0 })
+        val dropped = BgrImage(2, 2)
+        Letterbox(5, 5, 2, 2, antialias = true).apply(odd, fillColour(mean), dropped)
+        assertArrayEquals(ByteArray(12), dropped.data)
+        val same = BgrImage(8, 4)
+        Letterbox(8, 4, 8, 4, antialias = true).apply(image, fillColour(mean), same)
+        assertArrayEquals(image.data, same.data)
+    }
+
+    @Test
     fun doublingInterpolates() {
         val image = BgrImage(2, 1, byteArrayOf(0, 0, 0, 100, 100, 100))
         val out = letterboxed(image, 4, 2)

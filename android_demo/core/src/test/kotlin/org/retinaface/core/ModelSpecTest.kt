@@ -2,6 +2,7 @@ package org.retinaface.core
 
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNull
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
@@ -27,6 +28,20 @@ class ModelSpecTest {
         assertEquals(750, spec.maxFaces)
         assertEquals("int8-ptq", spec.quantization)
         assertEquals("größe \"x\"", spec.source)
+    }
+
+    @Test
+    fun antialiasMayBeMissing() {
+        assertFalse(ModelSpec.fromJson(specJson(), "m").antialias)
+        for (value in listOf(true, false)) {
+            val text = specJson().replace("\"max_faces\"", "\"antialias\": $value, \"max_faces\"")
+            assertEquals(value, ModelSpec.fromJson(text, "m").antialias)
+        }
+        for (value in listOf("null", "1", "\"true\"")) {
+            val text = specJson().replace("\"max_faces\"", "\"antialias\": $value, \"max_faces\"")
+            val error = assertThrows(value, SpecException::class.java) { ModelSpec.fromJson(text, "m") }
+            assertTrue(error.message, error.message!!.startsWith("m: retinaface.json: antialias is "))
+        }
     }
 
     @Test

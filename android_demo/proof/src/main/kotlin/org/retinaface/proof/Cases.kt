@@ -76,10 +76,11 @@ internal fun letterboxCases(
         repeat(source.int()) {
             val height = source.int()
             val width = source.int()
+            val antialias = source.int() != 0
             val mean = List(3) { source.double() }
             val image = source.image()
             val out = BgrImage(width, height)
-            Letterbox(image.width, image.height, width, height).apply(image, fillColour(mean), out)
+            Letterbox(image.width, image.height, width, height, antialias).apply(image, fillColour(mean), out)
             sink.bytes(out.data)
         }
     }
