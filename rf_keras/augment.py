@@ -20,15 +20,10 @@ INTERPOLATIONS = ("bilinear", "nearest", "area", "bicubic", "lanczos")
 MIRRORED_LANDMARKS = (1, 0, 2, 4, 3)
 COLOUR_DRAWS = 9  # random numbers that a colour function takes
 MIX_DRAWS = 6  # random numbers per image that `mix_images` takes
-TILT_DRAWS = 3  # and `tilt_images`, which takes `SLANT_DRAWS` more where it is to slant
-SLANT_DRAWS = 2
-LIGHT_DRAWS, SOFTEN_DRAWS, NOISE_DRAWS = 7, 2, 2  # and `relight`, `soften` and `add_noise`
+TILT_DRAWS = 3  # and `tilt_images`
 LARGEST_OPACITY = 0.5  # of the other image of a blend
 MIX_SIDES = (0.2, 0.7)  # of the rectangle taken from another image, as shares of the image's
 LARGEST_ANGLE, LARGEST_STRETCH = 30.0, 1.25  # of a tilted image: degrees to either side, width against height
-LARGEST_GAIN, LARGEST_TONE, LARGEST_SHADE = 1.4, 0.8, 0.7  # of a relit image: of one channel, of the curve, to one side
-COARSEST = 3.0  # pixels that become one in a softened image
-LARGEST_NOISE = 20.0  # standard deviation, grey levels
 
 
 @dataclass(frozen=True)
@@ -55,11 +50,6 @@ class AugmentConfig:
             were, so only a teacher, who is asked about the mixed image, gives it true targets.
         tilt_share: share of the images that are turned and stretched (`tilt_images`), before they are mixed; for a
             teacher only, likewise.
-        slant: a tilted image is also seen from the side: what perspective divides by changes by up to this share from
-            its middle to a corner; 0 to 0.5.
-        relight_share: share of the images that get another light (`relight`).
-        soften_share: share of the images that lose detail (`soften`).
-        noise_share: share of the images that get noise (`add_noise`).
     """
 
     crop_scales: tuple[float, ...] = ()
@@ -76,22 +66,15 @@ class AugmentConfig:
     clip_landmarks: bool = False
     mix_share: float = 0.0
     tilt_share: float = 0.0
-    slant: float = 0.0
-    relight_share: float = 0.0
-    soften_share: float = 0.0
-    noise_share: float = 0.0
 
     def __post_init__(self) -> None:
         if not all(0.05 <= scale <= 8 for scale in self.crop_scales):
             raise ValueError(f"crop_scales is {self.crop_scales}, expected shares of the short side from 0.05 to 8")
         if self.crop_trials < 1:
             raise ValueError(f"crop_trials is {self.crop_trials}, expected at least 1")
-        shares = ("mix_share", "tilt_share", "relight_share", "soften_share", "noise_share")
-        for name in ("colour_chance", "flip_chance", *shares):
+        for name in ("colour_chance", "flip_chance", "mix_share", "tilt_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a probability")
-        if not 0 <= self.slant <= 0.5:
-            raise ValueError(f"slant is {self.slant}, expected 0 to 0.5")
         for name in ("contrast", "saturation"):
             low, high = getattr(self, name)
             if not 0 <= low <= high:
@@ -107,11 +90,6 @@ class AugmentConfig:
     def has_colour(self) -> bool:
         changes = self.brightness or self.hue or self.contrast != (1.0, 1.0) or self.saturation != (1.0, 1.0)
         return bool(changes and self.colour_chance)
-
-    @property
-    def wears_out(self) -> bool:
-        """Whether light or detail of images change (`wear_out`)."""
-        return bool(self.relight_share or self.soften_share or self.noise_share)
 
     @property
     def needs_teacher(self) -> bool:
@@ -151,17 +129,6 @@ PRESETS = {
     # For training by a teacher, who is asked about what the student sees.
     "mixed": replace(SCALE, mix_share=0.3),
     "tilted": replace(SCALE, mix_share=0.4, tilt_share=0.3),
-    # As "tilted", of a larger share of the images and in more ways: for a teacher where images are few.
-    "strong": replace(
-        SCALE,
-        saturation=(0.0, 1.8),
-        mix_share=0.5,
-        tilt_share=0.5,
-        slant=0.25,
-        relight_share=0.4,
-        soften_share=0.15,
-        noise_share=0.15,
-    ),
     # Quantization-aware fine-tuning: the ranges must stay those of ordinary photos.
     "light": AugmentConfig(
         crop_scales=(0.8, 1.0, 1.25, 1.5),
@@ -376,61 +343,6 @@ def linear_colour(image: tf.Tensor, draws: tf.Tensor, config: AugmentConfig) -> 
     return tf.reshape(tf.matmul(tf.reshape(image, [-1, 3]), matrix) + brightness, tf.shape(image))
 
 
-def relight(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """The image under a light of another colour, that falls off to one side, by another tone curve.
-
-    Args:
-        image: float32 [h, w, 3], 0-255.
-        draws: float32 [LIGHT_DRAWS - 1] in [0, 1): gain of each channel (log-uniform, 1 / `LARGEST_GAIN` to
-            `LARGEST_GAIN`), tone (x + c·x·(1 - x) of x from 0 to 1, c up to `LARGEST_TONE` to either side: dark or pale
-            middle tones), strength (one edge up to 1 + `LARGEST_SHADE`, the other 1 - `LARGEST_SHADE` times as bright)
-            and direction of the light.
-
-    Returns:
-        the same shape; not clipped but for what enters the curve.
-    """
-    gain = tf.exp((2 * draws[:3] - 1) * np.log(LARGEST_GAIN))
-    tone = (2 * draws[3] - 1) * LARGEST_TONE
-    shade, direction = LARGEST_SHADE * draws[4], 2 * np.pi * draws[5]
-    down = tf.linspace(-1.0, 1.0, tf.shape(image)[0])[:, None, None] * tf.sin(direction)
-    across = tf.linspace(-1.0, 1.0, tf.shape(image)[1])[None, :, None] * tf.cos(direction)
-    reach = tf.abs(tf.sin(direction)) + tf.abs(tf.cos(direction))  # of the corners that lie in the light's direction
-    level = tf.clip_by_value(image / 255.0, 0.0, 1.0)
-    level += tone * level * (1.0 - level)
-    return 255.0 * level * gain * (1.0 + shade / reach * (down + across))
-
-
-def soften(image: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
-    """float32 [h, w, 3] reduced to at least 1 / `COARSEST` of its sides (as `draw` in [0, 1) says) and enlarged again:
-    the detail of a smaller picture."""
-    extent = tf.shape(image)[:2]
-    coarse = tf.cast(tf.math.ceil(tf.cast(extent, tf.float32) / _ranged(draw, 1.0, COARSEST)), tf.int32)
-    small = tf.raw_ops.ResizeArea(images=image[None], size=coarse)
-    return tf.raw_ops.ResizeBilinear(images=small, size=extent, half_pixel_centers=True)[0]
-
-
-def add_noise(image: tf.Tensor, draw: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """float32 [h, w, 3] plus normal noise of up to `LARGEST_NOISE` grey levels (as `draw` in [0, 1) says)."""
-    return image + LARGEST_NOISE * draw * tf.random.stateless_normal(tf.shape(image), seed)
-
-
-def wear_out(image: tf.Tensor, draws: tf.Tensor, seed: tf.Tensor, config: AugmentConfig) -> tf.Tensor:
-    """Some images relit, softened and made noisy, in this order.
-
-    Args:
-        image: float32 [h, w, 3], 0-255.
-        draws: float32 [LIGHT_DRAWS + SOFTEN_DRAWS + NOISE_DRAWS] in [0, 1): for each whether it happens, and how.
-        seed: int64 [2], of the noise.
-
-    Returns:
-        the same shape; not clipped.
-    """
-    light, detail, noise = tf.split(draws, [LIGHT_DRAWS, SOFTEN_DRAWS, NOISE_DRAWS])
-    image = tf.cond(light[0] < config.relight_share, lambda: relight(image, light[1:]), lambda: image)
-    image = tf.cond(detail[0] < config.soften_share, lambda: soften(image, detail[1]), lambda: image)
-    return tf.cond(noise[0] < config.noise_share, lambda: add_noise(image, noise[1], seed), lambda: image)
-
-
 def fill_square(image: tf.Tensor, place: Placement, fill: tuple[float, ...], size: int) -> tf.Tensor:
     """uint8 [out_height, out_width, 3] → [size, size, 3] at its place, the rest being `fill` (a colour, 0-255)."""
     colour = tf.constant(np.round(fill), tf.uint8)
@@ -454,42 +366,34 @@ def mirror_and_swap(image: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.Reverse(tensor=image, dims=dims)
 
 
-def tilt_images(
-    images: tf.Tensor, draws: tf.Tensor, share: float, fill: tuple[float, ...], slant: float = 0.0
-) -> tf.Tensor:
-    """Some images of a batch turned about their centre, stretched along one axis, and seen from the side.
+def tilt_images(images: tf.Tensor, draws: tf.Tensor, share: float, fill: tuple[float, ...]) -> tf.Tensor:
+    """Some images of a batch turned about their centre and stretched along one axis.
 
     Args:
         images: uint8 [B, S, S, 3].
-        draws: float32 [B, TILT_DRAWS + SLANT_DRAWS] in [0, 1): what happens, angle, stretch, slant along x and y; the
-            last two only with `slant`.
+        draws: float32 [B, TILT_DRAWS] in [0, 1): what happens, angle, stretch.
         share: of the images that are tilted, by at most `LARGEST_ANGLE` to either side; their width grows by at most
             `LARGEST_STRETCH`, or shrinks by as much.
         fill: colour of what lies outside, 0-255, in the order of the channels.
-        slant: of the view, as `AugmentConfig` has it.
 
     Returns:
         the same shape and type, bilinear, rounded to the nearest value.
     """
     chosen = tf.where(draws[:, 0] < share)  # [tilted, 1]; the rest need no work
-    _, angle, stretch, *slants = tf.unstack(tf.gather_nd(draws, chosen), axis=1)
+    _, angle, stretch = tf.unstack(tf.gather_nd(draws, chosen), axis=1)
     angle = (2 * angle - 1) * LARGEST_ANGLE * np.pi / 180
     wider = tf.exp((2 * stretch - 1) * np.log(LARGEST_STRETCH))
     cos, sin = tf.cos(angle), tf.sin(angle)
     centre = (tf.cast(tf.shape(images)[1], tf.float32) - 1) / 2
-    along, down = [(2 * one - 1) * slant / 2 / centre for one in slants] if slant else [tf.zeros_like(cos)] * 2
-    # From a pixel of the result to one of the image, both counted from the centre: turned back, then its x narrowed,
-    # then divided by 1 + along · x + down · y. Counted from the corner, the numerators also get `centre` times that.
-    rest = 1 - centre * (along + down)
+    # From a pixel of the result to one of the image: turned back, then its x narrowed.
     rows = [
-        [cos / wider, sin / wider, -centre * (cos + sin) / wider],
-        [-sin, cos, centre * (sin - cos)],
+        [cos / wider, sin / wider, centre * (1 - (cos + sin) / wider)],
+        [-sin, cos, centre * (1 + sin - cos)],
+        [tf.zeros_like(cos), tf.zeros_like(cos)],
     ]
-    rows = [[x + centre * along, y + centre * down, one + centre * rest] for x, y, one in rows] + [[along, down]]
-    # The last entry of a transform is 1, so all others are divided by what it would be.
     tilted = tf.raw_ops.ImageProjectiveTransformV3(
         images=tf.cast(tf.gather_nd(images, chosen), tf.float32) - fill,
-        transforms=tf.stack([entry / rest for row in rows for entry in row], axis=1),
+        transforms=tf.stack([entry for row in rows for entry in row], axis=1),
         output_shape=tf.shape(images)[1:3],
         fill_value=0.0,
         interpolation="BILINEAR",

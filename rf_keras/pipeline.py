@@ -204,7 +204,7 @@ def make_batches(
         "count": np.int32(0),
     }
     if config.augment.needs_teacher:
-        shapes["mix"], padding["mix"] = [sum(_mix_draws(config.augment))], np.float32(0)
+        shapes["mix"], padding["mix"] = [augment.MIX_DRAWS + augment.TILT_DRAWS], np.float32(0)
     data = tf.data.Dataset.from_tensor_slices((positions, stream[positions]))
     data = data.map(make_item, num_parallel_calls=config.threads or tf.data.AUTOTUNE, deterministic=True)
     data = data.padded_batch(config.batch // (workers * replicas), shapes, padding, drop_remainder)
@@ -244,19 +244,14 @@ def _at_least_one_row(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return {**batch, "boxes": boxes, "landmarks": landmarks}
 
 
-def _mix_draws(recipe: augment.AugmentConfig) -> list[int]:
-    """Random numbers per image that mixing and tilting take."""
-    return [augment.MIX_DRAWS, augment.TILT_DRAWS + (augment.SLANT_DRAWS if recipe.slant else 0)]
-
-
 @tf.autograph.experimental.do_not_convert
 def _mix(batch: dict[str, tf.Tensor], config: DataConfig) -> dict[str, tf.Tensor]:
     """The batch with its images tilted and mixed as their draws say."""
     rest = {key: value for key, value in batch.items() if key != "mix"}
-    mix, tilt = tf.split(batch["mix"], _mix_draws(config.augment), axis=1)
+    mix, tilt = tf.split(batch["mix"], [augment.MIX_DRAWS, augment.TILT_DRAWS], axis=1)
     image, recipe = batch["image"], config.augment
     if recipe.tilt_share:
-        image = augment.tilt_images(image, tilt, recipe.tilt_share, config.fill, recipe.slant)
+        image = augment.tilt_images(image, tilt, recipe.tilt_share, config.fill)
     if recipe.mix_share:
         image = augment.mix_images(image, mix, recipe.mix_share)
     return {**rest, "image": image}
@@ -307,10 +302,6 @@ def augment_item(
     image = augment.resize(image, place.out_height, place.out_width, interpolation, recipe)
     if recipe.has_colour and not recipe.reference_colour:
         image = augment.linear_colour(image, colour_draws, recipe)
-    if recipe.wears_out:
-        seed = tf.stack([tf.constant(config.seed, tf.int64) + 1, -1 - position])
-        amounts = tf.random.stateless_uniform([augment.LIGHT_DRAWS + augment.SOFTEN_DRAWS + augment.NOISE_DRAWS], seed)
-        image = augment.wear_out(image, amounts, -seed, recipe)
     image = tf.saturate_cast(image + 0.5, tf.uint8)
     image = augment.fill_square(image, place, config.fill[::-1], size)
     image = augment.mirror_and_swap(image, flip)
@@ -318,7 +309,7 @@ def augment_item(
     item = {"image": image, "boxes": boxes, "landmarks": landmarks, "count": tf.shape(boxes)[0]}
     if recipe.needs_teacher:
         seed = tf.stack([tf.constant(config.seed, tf.int64), -1 - position])  # a stream of its own: the rest stays
-        item["mix"] = tf.random.stateless_uniform([sum(_mix_draws(recipe))], seed=seed)
+        item["mix"] = tf.random.stateless_uniform([augment.MIX_DRAWS + augment.TILT_DRAWS], seed=seed)
     return item
 
 

@@ -261,10 +261,6 @@ def test_fill_and_mirror() -> None:
         {"hue": 91.0},
         {"interpolations": ("cubic",)},
         {"interpolations": ()},
-        {"slant": 0.6},
-        {"relight_share": 1.1},
-        {"soften_share": -0.1},
-        {"noise_share": 2.0},
     ],
 )
 def test_settings_out_of_range_are_errors(settings_: dict[str, object]) -> None:
@@ -295,98 +291,6 @@ def test_tilted_images_by_hand() -> None:
     # 9 px of 240 above the rest, 1.25 and 0.8 times as many in the second and third.
     np.testing.assert_allclose(weight.sum(axis=(1, 2)) / 240, [9, 9 * 1.25, 9 * 0.8, 9], rtol=0.05)
     assert (tilted[:, 0, 0] == (10, 20, 30)).all() and np.array_equal(tilted[3], images[3])
-
-
-def test_slanted_images_by_hand() -> None:
-    image = np.zeros((65, 65, 3), np.uint8)
-    image[31:34, 47:50] = image[31:34, 15:18] = 240  # 16 px to the right and to the left of the centre, (32, 32)
-    # Neither turned nor stretched; the right, then the lower side is the farther one.
-    draws = np.array([[0.0, 0.5, 0.5, 1.0, 0.5], [0.0, 0.5, 0.5, 0.5, 1.0]], np.float32)
-    slanted = augment.tilt_images(tf.constant(np.stack([image] * 2)), tf.constant(draws), 1.0, (0.0,) * 3, 0.4).numpy()
-    y, x = np.mgrid[:65, :65]
-    weight = slanted[..., 0].astype(float)
-    left, right = weight[0] * (x < 32), weight[0] * (x > 32)
-    # Position p of the result shows p / (1 + 0.2 p / 32) of the image: 16 = p / (1 + p / 160), so p = 16 / (1 - 0.1).
-    assert np.sum(right * x) / right.sum() - 32 == pytest.approx(16 / 0.9, abs=0.3)
-    assert np.sum(left * x) / left.sum() - 32 == pytest.approx(-16 / 1.1, abs=0.3)
-    assert np.sum(right * y) / right.sum() == pytest.approx(32, abs=0.1)
-    assert right.sum() > 1.3 * left.sum()
-    # Along y the two squares, both at the height of the centre, stay where they are.
-    np.testing.assert_allclose(weight[1].sum(axis=0), image[..., 0].sum(axis=0, dtype=float), atol=60)
-
-
-def test_without_slant_tilting_is_what_it_was() -> None:
-    images = tf.constant(np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8))
-    draws = np.random.default_rng(2).random((3, 3)).astype(np.float32)
-    middle = np.concatenate([draws, np.full((3, 2), 0.5, np.float32)], axis=1)  # no slant is drawn
-    plain = augment.tilt_images(images, tf.constant(draws), 1.0, (0.0,) * 3)
-    slanted = augment.tilt_images(images, tf.constant(middle), 1.0, (0.0,) * 3, 0.5)
-    np.testing.assert_array_equal(plain, slanted)
-
-
-AS_IT_IS = [0.5, 0.5, 0.5, 0.5, 0.0, 0.0]  # gains of 1, a straight curve, even light
-
-
-def relit(image: np.ndarray, at: int, *amounts: float) -> np.ndarray:
-    draws = AS_IT_IS[:at] + list(amounts) + AS_IT_IS[at + len(amounts) :]
-    return augment.relight(tf.constant(image), tf.constant(draws)).numpy()
-
-
-def test_another_light_by_hand() -> None:
-    image = random_rgb()
-    np.testing.assert_allclose(relit(image, 0, 0.5), image, atol=1e-3)
-    np.testing.assert_allclose(relit(image, 1, 1.0), image * (1, 1.4, 1), rtol=1e-5)
-    np.testing.assert_allclose(relit(image, 2, 0.0), image / (1, 1, 1.4), rtol=1e-5)
-    grey = np.full((3, 5, 3), 127.5, np.float32)
-    np.testing.assert_allclose(relit(grey, 3, 1.0), 127.5 + 0.8 * 255 / 4, rtol=1e-5)
-    np.testing.assert_allclose(relit(grey, 3, 0.0), 127.5 - 0.8 * 255 / 4, rtol=1e-5)
-    across = relit(grey, 4, 1.0, 0.0)[..., 0] / 127.5
-    np.testing.assert_allclose(across, [[0.3, 0.65, 1, 1.35, 1.7]] * 3, rtol=1e-5)
-    down = relit(grey, 4, 1.0, 0.25)[..., 0] / 127.5
-    np.testing.assert_allclose(down, [[0.3] * 5, [1] * 5, [1.7] * 5], rtol=1e-4)
-    corner = relit(grey, 4, 1.0, 0.125)[..., 0] / 127.5
-    assert corner.max() == pytest.approx(1.7, abs=1e-4) == corner[2, 4]
-    assert np.isfinite(augment.relight(tf.constant(grey[:1, :1]), tf.constant(AS_IT_IS))).all()  # one pixel
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=6, max_size=6))
-def test_no_light_reorders_the_greys_of_a_pixel_row_at_one_place(draws: list[float]) -> None:
-    steps = np.arange(0, 256, 5, dtype=np.float32)
-    values = [augment.relight(tf.fill([2, 2, 3], level), tf.constant(draws, tf.float32))[0, 0, 0] for level in steps]
-    assert (np.diff(values) >= -1e-3).all()
-
-
-def test_softening_takes_detail_and_leaves_the_mean() -> None:
-    image = np.random.default_rng(3).integers(0, 256, (48, 36, 3)).astype(np.float32)
-    np.testing.assert_allclose(augment.soften(tf.constant(image), tf.constant(0.0)), image, atol=1e-3)
-    softened = augment.soften(tf.constant(image), tf.constant(1.0)).numpy()
-    assert softened.shape == image.shape
-    assert softened.mean() == pytest.approx(image.mean(), abs=2) and softened.std() < image.std() / 2
-    assert augment.soften(tf.constant(image[:1, :1]), tf.constant(1.0)).shape == (1, 1, 3)
-
-
-def test_noise_has_the_drawn_strength_and_its_seed_repeats_it() -> None:
-    flat = np.full((64, 64, 3), 100, np.float32)
-    noisy = [augment.add_noise(tf.constant(flat), tf.constant(0.5), tf.constant([1, 2])) for _ in range(2)]
-    assert np.std(noisy[0] - flat) == pytest.approx(10, rel=0.05) and abs(np.mean(noisy[0] - flat)) < 0.5
-    np.testing.assert_array_equal(*noisy)
-
-
-def test_images_wear_out_as_often_as_the_shares_say() -> None:
-    image, seed = tf.constant(random_rgb()), tf.constant([1, 2])
-    shares = ("relight_share", "soften_share", "noise_share")
-    draws = tf.constant([0.4, *[0.9] * 6, 0.4, 0.9, 0.4, 0.9])
-    alone = [augment.relight(image, draws[1:7]), augment.soften(image, draws[8])]
-    alone.append(augment.add_noise(image, draws[10], seed))
-    for share, expected in zip(shares, alone, strict=True):
-        worn = augment.wear_out(image, draws, seed, AugmentConfig(**{share: 0.5}))  # type: ignore[arg-type]
-        np.testing.assert_array_equal(worn, expected)
-        rarely = augment.wear_out(image, draws, seed, AugmentConfig(**{share: 0.3}))  # type: ignore[arg-type]
-        np.testing.assert_array_equal(rarely, image)
-        assert AugmentConfig(**{share: 0.3}).wears_out  # type: ignore[arg-type]
-    assert not any(PRESETS[name].wears_out for name in ("scale", "tilted", "light", "reference"))
-    assert PRESETS["strong"].wears_out and PRESETS["strong"].needs_teacher
 
 
 def test_mixed_images_by_hand() -> None:

@@ -177,10 +177,8 @@ def test_sizes_take_turns(faces: list[Sample]) -> None:
     assert all(np.array_equal(part["image"], batch["image"][2:]) for part, batch in zip(share, whole, strict=True))
 
 
-@pytest.mark.parametrize("share", ["mix_share", "tilt_share", "relight_share", "soften_share", "noise_share"])
-def test_a_share_of_the_images_changes_and_nothing_else_and_the_same_ones_after_a_resume(
-    faces: list[Sample], share: str
-) -> None:
+@pytest.mark.parametrize("share", ["mix_share", "tilt_share"])
+def test_mixing_changes_images_alone_and_the_same_ones_after_a_resume(faces: list[Sample], share: str) -> None:
     config = DataConfig(size=96, batch=4, augment=replace(PRESETS["scale"], **{share: 0.3}), seed=1)
     stream = sample_stream([12], None, 1, 120)
     mixed = batches(faces, config, stream)
