@@ -92,7 +92,7 @@ def _resize_into(image: np.ndarray, out: np.ndarray) -> None:
         out[...] = resized
 
 
-def shrink(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
+def shrink(image: np.ndarray, rows: int, columns: int, buffers: list[np.ndarray] | None = None) -> np.ndarray:
     """The picture halved (means of 2×2 pixels, halves up) while it is at least twice `rows` × `columns`.
 
     Bilinear interpolation looks at 2×2 pixels wherever it lands and skips the others: of a photo ten times as large as
@@ -100,13 +100,21 @@ def shrink(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
     Args:
         image: uint8 [h, w, 3].
+        buffers: the halved pictures of an earlier call, written over where they have the size; those of this one
+            take their place. Arrays so large would otherwise be mapped afresh each time.
 
     Returns:
         uint8 [h', w', 3], `image` itself where it is too small to halve.
     """
+    buffers = [] if buffers is None else buffers
+    step = 0
     while image.shape[0] >= 2 * rows and image.shape[1] >= 2 * columns:
         height, width = image.shape[0] // 2, image.shape[1] // 2
-        image = cv2.resize(image[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
+        even = image[: 2 * height, : 2 * width]
+        out = buffers[step] if step < len(buffers) else None
+        image = cv2.resize(even, (width, height), dst=out, interpolation=cv2.INTER_AREA)
+        buffers[step : step + 1] = [image]
+        step += 1
     return image
 
 
@@ -231,6 +239,7 @@ class InputWriter:
         antialias: bool = False,
     ) -> None:
         self._antialias = antialias
+        self._halved: list[np.ndarray] = []
         self._table = table = input_table(mean, scale, zero_point, dtype)
         self._affine = table_as_affine(table, scale, zero_point, mean)
         self._canvas = np.empty((height, width, 3), np.uint8)
@@ -241,7 +250,7 @@ class InputWriter:
         """The picture at its size inside the input, a view valid until the next call, and the scale."""
         rows, columns, scale = letterbox_size(image.shape[0], image.shape[1], *self._canvas.shape[:2])
         if self._antialias:
-            image = shrink(image, rows, columns)
+            image = shrink(image, rows, columns, self._halved)
         if image.shape[:2] == (rows, columns):
             return image, scale
         picture = self._canvas[:rows, :columns]

@@ -236,6 +236,17 @@ def test_shrinking_equals_plain_loops(rows: int, columns: int, to: int, wide: in
     np.testing.assert_array_equal(shrink(image, to, wide), expected)
 
 
+def test_buffers_of_earlier_photos_are_used_again_and_leave_no_trace() -> None:
+    random = np.random.default_rng(1)
+    buffers: list[np.ndarray] = []
+    for shape in ((90, 120), (90, 120), (300, 301), (41, 40), (90, 120)):
+        image = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
+        np.testing.assert_array_equal(shrink(image, 20, 20, buffers), shrink(image, 20, 20))
+    kept = [buffer.ctypes.data for buffer in buffers]
+    shrink(image, 20, 20, buffers)
+    assert kept == [buffer.ctypes.data for buffer in buffers]
+
+
 def test_antialiased_letterbox_shrinks_before_it_interpolates() -> None:
     image = np.random.default_rng(0).integers(0, 256, (200, 140, 3), dtype=np.uint8)
     out, scale = letterbox(image, 64, 64, MEAN, antialias=True)
