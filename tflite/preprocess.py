@@ -115,6 +115,7 @@ def shrink(image: np.ndarray, rows: int, columns: int, buffers: list[np.ndarray]
         image = cv2.resize(even, (width, height), dst=out, interpolation=cv2.INTER_AREA)
         buffers[step : step + 1] = [image]
         step += 1
+    del buffers[step:]
     return image
 
 

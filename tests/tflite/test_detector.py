@@ -10,6 +10,7 @@ from tests.tflite.conftest import HEIGHT, WIDTH, photo
 from tflite.detector import FaceDetector
 from tflite.interpreter import ModelError
 from tflite.postprocess import Detections
+from tflite.preprocess import shrink
 from tflite.spec import ModelSpec, SpecError, attach_spec
 
 
@@ -44,6 +45,19 @@ def test_boxes_scale_with_the_image(detector: FaceDetector) -> None:
     a, b = detector.detect(image, 0.8), detector.detect(large, 0.8)
     assert len(a) == len(b) > 0
     np.testing.assert_allclose(b.boxes, 3 * a.boxes, atol=6)
+
+
+def test_a_file_may_ask_for_large_photos_to_be_halved(model_dir: Path) -> None:
+    plain = FaceDetector(model_dir / "fp32.tflite", 1)
+    spec = dataclasses.replace(plain.spec, antialias=True)
+    asking = FaceDetector(attach_spec((model_dir / "bare.tflite").read_bytes(), spec), 1)
+    image = photo(4 * HEIGHT, 4 * WIDTH, ((16, 32, 128), (256, 128, 160)))
+    noise = np.random.default_rng(0).integers(-60, 60, image.shape)
+    image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    found, expected = asking.detect(image), plain.detect(shrink(image, HEIGHT, WIDTH))
+    assert len(found) == len(expected) > 0
+    np.testing.assert_allclose(found.boxes, 4 * expected.boxes, atol=1e-3)
+    assert not equal(found, plain.detect(image))
 
 
 def test_no_face(detector: FaceDetector) -> None:

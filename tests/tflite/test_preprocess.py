@@ -243,6 +243,7 @@ def test_buffers_of_earlier_photos_are_used_again_and_leave_no_trace() -> None:
         image = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
         np.testing.assert_array_equal(shrink(image, 20, 20, buffers), shrink(image, 20, 20))
     kept = [buffer.ctypes.data for buffer in buffers]
+    assert len(kept) == 2
     shrink(image, 20, 20, buffers)
     assert kept == [buffer.ctypes.data for buffer in buffers]
 
