@@ -26,8 +26,7 @@ class Letterbox(
     val columns: Int = (imageWidth * scale + 0.5).toInt().coerceIn(1, inputWidth)
     val rows: Int = (imageHeight * scale + 0.5).toInt().coerceIn(1, inputHeight)
 
-    private val halvings =
-        if (antialias) generateSequence(1) { it + 1 }.takeWhile { fits(it) }.count() else 0
+    private val halvings = if (antialias) countHalvings() else 0
     private val sourceWidth = imageWidth shr halvings
     private val sourceHeight = imageHeight shr halvings
     private val shrunk = if (halvings > 0) ByteArray((imageWidth / 2) * (imageHeight / 2) * 3) else null
@@ -90,8 +89,11 @@ class Letterbox(
         }
     }
 
-    /** Whether the picture, halved one time less than [count], is at least twice as large as it will be. */
-    private fun fits(count: Int) = imageWidth shr count >= columns && imageHeight shr count >= rows
+    private fun countHalvings(): Int {
+        var count = 0
+        while (imageWidth shr count >= 2 * columns && imageHeight shr count >= 2 * rows) count++
+        return count
+    }
 
     /** The pixels of [image] after the halvings: its own, or [shrunk], which each further halving writes over. */
     private fun shrink(image: BgrImage): ByteArray {
@@ -108,7 +110,12 @@ class Letterbox(
         return source
     }
 
-    /** Means of the 2×2 pixels of rows 2·[row] and the next, [count] of them. Written before what is read only. */
+    /**
+     * Means of 2×2 pixels, [count] of them, of rows 2·[row] and the next of a picture [width] pixels wide.
+     *
+     * [data] may be [source] and [to] the place of row [row] after the halving: what is written lies before what is still
+     * to be read.
+     */
     private fun averageRow(
         source: ByteArray,
         width: Int,
