@@ -2,7 +2,8 @@
 
     python benchmarks/ablation.py --weights W.keras --data_dir PHOTOS --eval_dir DEV --gt_dir GT [--qat RUN] [--json F]
 
-All rows calibrate on the same images; one that starts with + adds to the row before it. `--qat` adds tuned weights.
+All rows calibrate on the same images; one that starts with + adds to the row before it. `--qat` adds tuned weights:
+of the same network, or of one that `qat.py --activation_swap` made of it. Losses are against the float --weights.
 """
 
 from __future__ import annotations
@@ -100,18 +101,18 @@ def int8_file(model: keras.Model, config: ModelConfig, images: np.ndarray, recip
         return export()
 
 
-def qat_file(tuned: Source, size: tuple[int, int]) -> bytes:
-    """The .tflite of a quantization-aware run's weights.
+def qat_file(tuned: Source, size: tuple[int, int]) -> tuple[bytes, ModelConfig]:
+    """The .tflite of a quantization-aware run's weights, and their network.
 
     Raises:
         ValueError: the weights hold no ranges.
     """
-    ranges = stored_ranges(tuned, size)
+    model, config = fold(*load_model(tuned.weights)[:2], *size)
+    ranges = stored_ranges(tuned, model, size)
     if ranges is None:
         raise ValueError(f"{tuned.weights}: float weights, --qat expects those of quantization/qat.py")
-    model, config = fold(*load_model(tuned.weights)[:2], *size)
     content = to_tflite(simulate(model, ranges, height=size[0], width=size[1]), config, "int8")
-    return attach_spec(content, config.spec(*size, quantization="int8-qat", source=tuned.weights.name))
+    return attach_spec(content, config.spec(*size, quantization="int8-qat", source=tuned.weights.name)), config
 
 
 def score(model: Path, size: str | None, truths: Sequence[Truth]) -> dict[str, Any]:
@@ -179,9 +180,11 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
                 calibrated[key] = calibrate(network, config, images, recipe.method, by_use=recipe.by_use)
             path.write_bytes(int8_file(network, config, images, recipe, calibrated[key]))
             add(recipe.name, score(path, None, truths))
-        if args.qat:
-            path.write_bytes(qat_file(find_source(args.qat), (args.size, args.size)))
-            add("+ QAT", score(path, None, truths))
+        for given in args.qat:
+            content, network_of_row = qat_file(find_source(given), (args.size, args.size))
+            path.write_bytes(content)
+            swapped = "" if network_of_row.activation == config.activation else f", {network_of_row.activation}"
+            add(f"+ QAT{swapped}", score(path, None, truths))
     return report
 
 
@@ -200,7 +203,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("size", 640, "input side in pixels, a multiple of 32", 32)
     flags.DEFINE_integer("calibration_images", DEFAULT_IMAGES, "images at most", 1)
     flags.DEFINE_multi_string("rows", [], "only these rows, by name; repeatable (default: all)")
-    flags.DEFINE_string("qat", None, "weights or run directory of quantization/qat.py for one more row")
+    flags.DEFINE_multi_string("qat", [], "weights or run directory of quantization/qat.py for one more row; repeatable")
     flags.DEFINE_string("json", None, "file to write the figures to, after every row")
 
 

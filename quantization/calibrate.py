@@ -15,7 +15,7 @@ import tensorflow as tf
 import tf_keras as keras
 from tqdm import tqdm
 
-from quantization.simulate import INPUT, Ranges, input_range, range_keys
+from quantization.simulate import INPUT, LEAKY_STEPS, LEAKY_UNIT, Ranges, input_range, range_keys
 from rf_keras.backbones import LEAKY_SLOPE
 from rf_keras.config import ModelConfig
 from tflite.files import expand_inputs
@@ -254,26 +254,29 @@ def best_range(counts: np.ndarray, low: float, high: float, leaky: bool = False)
 
 
 def align_leaky(model: keras.Model, ranges: Ranges) -> Ranges:
-    """Widen conv ranges before a LeakyReLU (by 2 % on average) so that XNNPACK's arithmetic is exact.
+    """Widen ranges around each LeakyReLU so that all interpreters compute it alike, to the last bit.
 
     XNNPACK's int8 LeakyReLU multiplies by round(256 · s_in / s_out), and by a tenth of that, rounded as well. With a
     ratio of 10·n / 256 neither is rounded; otherwise both slopes are off by up to a few tenths of a percent per layer,
-    which adds up over 38 of them, and no simulation sees it. n is odd: an even n makes exact halves of many negative
-    values, which XNNPACK rounds up and a float simulation at random (measured: 3 % of the values of a layer, against
-    0.1 %).
+    which adds up over 38 of them, and no simulation sees it. TensorFlow Lite's own kernel (tflite-runtime 2.14) rounds
+    a negative value twice, which differs for 1 in 8 to 16 of them; for `LEAKY_STEPS` alone there is a slope
+    (`export.LEAKY_EXPORT_SLOPE`) with which it differs for none. So the conv's range is widened where the ratio is
+    below that, the LeakyReLU's where it is above.
     """
     aligned = dict(ranges)
     keys = range_keys(model)
+    # The small excess decides halves of positive values the way XNNPACK rounds them: up.
+    wanted = (LEAKY_STEPS + 1e-4) * 10 / LEAKY_UNIT
     for layer in model.layers:
         if isinstance(layer, keras.layers.LeakyReLU):
             before, after = keys[layer.input._keras_history.layer.name], keys[layer.name]
-            low, high = ranges[before]
-            out_low, out_high = ranges[after]
+            low, high = aligned[before]
+            out_low, out_high = aligned[after]
             if high - low <= 0 or out_high - out_low <= 0:
                 continue
-            ratio = (high - low) / (out_high - out_low) * 256 / 10
-            n = 2 * np.ceil((max(ratio, 1.0) - 1e-3 - 1) / 2) + 1
-            # The small excess decides halves of positive values the way XNNPACK rounds them: up.
-            factor = (n + 1e-4) / ratio
-            aligned[before] = (low * factor, high * factor)
+            factor = wanted * (out_high - out_low) / (high - low)
+            if factor >= 1:
+                aligned[before] = (low * factor, high * factor)
+            else:
+                aligned[after] = (out_low / factor, out_high / factor)
     return aligned

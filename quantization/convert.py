@@ -19,6 +19,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import tf_keras as keras
 from absl import app, flags
 
 from quantization.bias import correct_biases
@@ -29,6 +30,7 @@ from quantization.calibrate import (
     LOWER_TAIL,
     LOWEST_PERCENTILE,
     METHODS,
+    align_leaky,
     calibrate,
     find_images,
     load_images,
@@ -53,14 +55,21 @@ def warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
 
-def stored_ranges(source: Source, size: tuple[int, int]) -> Ranges | None:
-    """Ranges that quantization-aware training left with the weights, None for float weights."""
+def stored_ranges(source: Source, model: keras.Model, size: tuple[int, int]) -> Ranges | None:
+    """Ranges that quantization-aware training left with the weights, None for float weights.
+
+    Args:
+        source: where `model` comes from.
+        model: folded.
+        size: height and width in pixels that it is exported for.
+    """
     facts = source.meta.get("quantization")
     if not facts:
         return None
     if tuple(facts["size"]) != size:
         warn(f"{source.weights}: ranges were tuned at {facts['size']} pixels, exporting at {list(size)}")
-    return {name: (float(low), float(high)) for name, (low, high) in facts["ranges"].items()}
+    ranges = {name: (float(low), float(high)) for name, (low, high) in facts["ranges"].items()}
+    return align_leaky(model, ranges)  # a run may be older than that alignment
 
 
 def warn_if_larger_than_trained(source: Source, size: tuple[int, int]) -> None:
@@ -92,7 +101,7 @@ def convert(source: Source, kind: str, output: Path, args: flags.FlagValues) -> 
     model, config, _ = load_model(source.weights)
     model, config = fold(model, config, *size)
 
-    ranges = stored_ranges(source, size) if kind == "int8" else None
+    ranges = stored_ranges(source, model, size) if kind == "int8" else None
     needed = args.calibration_images if kind == "int8" and ranges is None else CHECKED_IMAGES
     images = load_images(find_images(folders, needed), *size, antialias=config.antialias)
     tuned = model

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +14,24 @@ import tensorflow as tf
 import tf_keras as keras
 
 from quantization.fold import signature_names
+from quantization.simulate import LEAKY_EXPORT_SLOPE
 from rf_keras.config import ModelConfig
 
 KINDS = ("fp32", "fp16", "dynamic", "int8")
+
+
+@contextmanager
+def _leaky_slope(model: keras.Model, slope: float | None) -> Iterator[None]:
+    """Another slope for the LeakyReLUs of a simulated model while it is traced; None: its own."""
+    leaky = [layer.layer for layer in model.layers if isinstance(getattr(layer, "layer", None), keras.layers.LeakyReLU)]
+    own = [layer.alpha for layer in leaky]
+    try:
+        for layer in leaky if slope is not None else []:
+            layer.alpha = np.float32(slope)
+        yield
+    finally:
+        for layer, alpha in zip(leaky, own, strict=True):
+            layer.alpha = alpha
 
 
 def to_tflite(model: keras.Model, config: ModelConfig, kind: str, *, float_output: bool = False) -> bytes:
@@ -42,7 +59,7 @@ def to_tflite(model: keras.Model, config: ModelConfig, kind: str, *, float_outpu
     # Saving the Keras model itself would trace every layer once more: minutes instead of seconds.
     module = tf.Module()
     module.variables_in_use = model.variables
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _leaky_slope(model, LEAKY_EXPORT_SLOPE if kind == "int8" else None):
         tf.saved_model.save(module, folder, signatures={"serving_default": serve.get_concrete_function()})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
         if kind != "fp32":

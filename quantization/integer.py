@@ -18,14 +18,13 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapperV2
 
 from quantization.fold import CONVS, consumers, parents
-from quantization.simulate import ChannelWeights, conv_variables, kernel_scale
+from quantization.simulate import LEAKY_UNIT, ChannelWeights, conv_variables, kernel_scale
 from tflite.preprocess import apply_table, input_table
 from tflite.spec import ModelSpec
 
 layers = keras.layers
 LOWEST, HIGHEST = -128, 127
 ADD_BITS = 20  # qs8-vadd: the larger of the two multipliers has so many bits
-LEAKY_UNIT = 256  # qs8-vlrelu: multipliers are whole numbers of 1/256
 
 
 class Grid(NamedTuple):

@@ -31,6 +31,12 @@ SMALLEST_CHANNEL = 1e-4
 # Layers that only move values: TFLite demands the same scale before and after them.
 SAME_SCALE = (layers.ZeroPadding2D, layers.UpSampling2D, layers.MaxPooling2D)
 ACTIVATIONS = (layers.ReLU, layers.LeakyReLU)
+LEAKY_UNIT = 256  # XNNPACK's int8 LeakyReLU (qs8-vlrelu): multipliers are whole numbers of 1/256
+LEAKY_STEPS = 43  # of them for negative values, ten times as many for positive ones (`calibrate.align_leaky`)
+# The slope in int8 files. XNNPACK rounds the multiplier, so anything from 42.5 to 43.5 units is 43 to it. TensorFlow
+# Lite's own kernel rounds the product twice, to quarters of a step and then to steps; from 42.7463 to 42.75 units that
+# gives what 43 units rounded once, halves up, give, for every value from −1 to −255 (test_tflite_runtime.py).
+LEAKY_EXPORT_SLOPE = 42.748 / (10 * LEAKY_STEPS)
 
 
 def is_head(name: str) -> bool:

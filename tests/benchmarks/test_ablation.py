@@ -13,6 +13,7 @@ from benchmarks.ablation import RECIPES, Recipe, int8_file
 from quantization import convert
 from quantization.export import read_graph
 from quantization.fold import fold
+from quantization.qat import swap_to_relu
 from quantization.simulate import ChannelWeights, Ranges
 from quantization.source import find_source
 from quantization.verify import kernels
@@ -84,10 +85,12 @@ def test_rows_are_scored_and_kept(
         "--json",
         output,
     ]
-    given += ["--qat", tuned]
+    swapped = tmp_path / "swapped.keras"
+    save_model(*swap_to_relu(*fold(*tiny)), swapped, {"quantization": {"size": [SIZE, SIZE], "ranges": ranges}})
+    given += ["--qat", tuned, "--qat", swapped]
     report = ablation.run(parsed(ablation, *given))
     assert json.loads(output.read_text()) == report
-    assert list(report["rows"]) == ["float", PER_CHANNEL, EQUALIZED, "+ QAT"]
+    assert list(report["rows"]) == ["float", PER_CHANNEL, EQUALIZED, "+ QAT", "+ QAT, relu"]
     assert report["images"] == 4 and report["calibration_images"] == 12 and report["rules"] == "label.txt"
     assert "tf_keras" in report["rows"]["float"]["interpreter"]
     assert "tf_keras" not in report["rows"][PER_CHANNEL]["interpreter"]

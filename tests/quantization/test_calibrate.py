@@ -21,7 +21,7 @@ from quantization.calibrate import (
 )
 from quantization.equalize import SMALLEST_FACTOR, channel_reach, equalize, equalize_on
 from quantization.fold import fold
-from quantization.simulate import Ranges, range_keys
+from quantization.simulate import LEAKY_STEPS, Ranges, range_keys
 from rf_keras.config import ModelConfig
 from rf_keras.model import build_model
 from tests.quantization.conftest import SIZE
@@ -80,8 +80,8 @@ def test_differing_images() -> None:
 
 def test_minmax_is_the_extreme_over_images(folded: tuple[keras.Model, ModelConfig], images: np.ndarray) -> None:
     found = calibrate(*folded, images[:3], "minmax")
-    seen = [outputs["stem_act"] for outputs in Probe(folded[0])(images[:3], "")]
-    assert found["stem_act"] == pytest.approx((min(v.min() for v in seen), max(v.max() for v in seen)))
+    seen = [outputs["fpn_add_8"] for outputs in Probe(folded[0])(images[:3], "")]
+    assert found["fpn_add_8"] == pytest.approx((min(v.min() for v in seen), max(v.max() for v in seen)))
 
 
 def test_percentile_is_the_mean_over_images(folded: tuple[keras.Model, ModelConfig], images: np.ndarray) -> None:
@@ -124,15 +124,28 @@ def test_best_range_after_leaky_relu_cares_less_for_negatives() -> None:
     assert best_range(counts, -1, 1, leaky=True)[0] > best_range(counts, -1, 1)[0]
 
 
-def test_leaky_ratios_are_exact_in_xnnpack(folded: tuple[keras.Model, ModelConfig], ranges: Ranges) -> None:
+def test_leaky_ratios_are_those_of_equal_rounding(folded: tuple[keras.Model, ModelConfig], ranges: Ranges) -> None:
+    leaky = [layer.name for layer in folded[0].layers if isinstance(layer, keras.layers.LeakyReLU)]
+    for name in leaky:
+        before = name.replace("_act", "_conv")
+        steps = [(high - low) / 255 for low, high in (ranges[before], ranges[name])]
+        assert steps[0] / steps[1] * 25.6 == pytest.approx(LEAKY_STEPS, abs=1e-3), name
     again = align_leaky(folded[0], ranges)
-    for layer in folded[0].layers:
-        if isinstance(layer, keras.layers.LeakyReLU):
-            before = layer.name.replace("_act", "_conv")
-            steps = [(high - low) / 255 for low, high in (ranges[before], ranges[layer.name])]
-            n = steps[0] / steps[1] * 256 / 10
-            assert abs(n - round(n)) < 1e-3 and round(n) % 2 == 1, (layer.name, n)
-            assert again[before] == pytest.approx(ranges[before], rel=1e-6), "aligned ranges stay"
+    assert all(again[name] == pytest.approx(ranges[name], rel=1e-6) for name in ranges), "aligned ranges stay"
+
+
+@pytest.mark.parametrize("after", [(-1.0, 2.0), (-0.5, 0.9)])
+def test_leaky_ranges_only_widen(
+    folded: tuple[keras.Model, ModelConfig], ranges: Ranges, after: tuple[float, float]
+) -> None:
+    """A conv's range of 4 against 3 (ratio 1.33, below 1.68: the conv's grows) or 1.4 (2.86: the other one)."""
+    aligned = align_leaky(folded[0], ranges | {"stem_conv": (-1.0, 3.0), "stem_act": after})
+    if after == (-1.0, 2.0):
+        assert aligned["stem_conv"] == pytest.approx((-1.2598, 3.7793), abs=1e-3)  # 3 · 430/256 wide
+        assert aligned["stem_act"] == after
+    else:
+        assert aligned["stem_conv"] == (-1.0, 3.0)
+        assert aligned["stem_act"] == pytest.approx((-0.8505, 1.5309), abs=1e-3)  # 4 · 256/430 wide
 
 
 def test_equalize_keeps_the_function_and_evens_out(
