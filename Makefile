@@ -11,6 +11,8 @@ $(STAMP): setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[train,pretrained,dev]'
+	# An editable install leaves this to the first start, and where bytecode is not written (many Docker images) to each.
+	$(BIN)/python -m compileall -q tflite quantization rf_keras benchmarks
 	touch $@
 
 # Train on synthetic faces, convert to int8 and evaluate; then the reference weights, int8, on a public-domain photo.
