@@ -260,7 +260,7 @@ def align_leaky(model: keras.Model, ranges: Ranges) -> Ranges:
     ratio of 10·n / 256 neither is rounded; otherwise both slopes are off by up to a few tenths of a percent per layer,
     which adds up over 38 of them, and no simulation sees it. TensorFlow Lite's own kernel (tflite-runtime 2.14) rounds
     a negative value twice, which differs for 1 in 8 to 16 of them; for `LEAKY_STEPS` alone there is a slope
-    (`export.LEAKY_EXPORT_SLOPE`) with which it differs for none. So the conv's range is widened where the ratio is
+    (`simulate.LEAKY_EXPORT_SLOPE`) with which it differs for none. So the conv's range is widened where the ratio is
     below that, the LeakyReLU's where it is above.
     """
     aligned = dict(ranges)

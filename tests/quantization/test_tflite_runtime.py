@@ -118,7 +118,7 @@ def test_same_boxes_with_relu(old_python: Path, images: np.ndarray, root: Path, 
 
 
 def test_leaky_relu_to_the_bit(old_python: Path, images: np.ndarray, tmp_path: Path) -> None:
-    """`calibrate.align_leaky` and `export.LEAKY_EXPORT_SLOPE`: the old kernel rounds twice and XNNPACK once, and no
+    """`calibrate.align_leaky` and `simulate.LEAKY_EXPORT_SLOPE`: the old kernel rounds twice and XNNPACK once, and no
     negative value shows it."""
     path = tmp_path / "random.tflite"
     path.write_bytes(random_network("leaky_relu", images))
