@@ -24,7 +24,7 @@ def _decode(data: bytes) -> np.ndarray:
     image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
     image.load()  # the first frame; raises on truncated data, which OpenCV would fill with grey
     try:
-        image = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
     except Exception:
         image.getexif().clear()  # damaged EXIF says nothing about the orientation; the pixels are fine
     if image.mode.startswith(("I", "F")):
@@ -35,7 +35,9 @@ def _decode(data: bytes) -> np.ndarray:
         return cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns about a direct conversion of palette with transparency
-    return cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)
+    if image.mode != "RGB":  # Pillow would copy
+        image = image.convert("RGB")
+    return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR)
 
 
 def read_image(source: str | Path | bytes, name: str | None = None) -> np.ndarray:
