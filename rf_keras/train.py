@@ -274,7 +274,8 @@ def command(args: flags.FlagValues) -> None:
     figures = train(run, samples, sizes, held)
     if args.json:
         write_text(Path(args.json), json.dumps(figures, indent=1))
-    print(f"done: best validation AP {figures['best_ap']} %; weights in {run_dir / BEST}, curves in {run_dir / CURVES}")
+    best = "not measured" if figures["best_ap"] is None else f"{figures['best_ap']:.1f} %"
+    print(f"done: best validation AP {best}; weights in {run_dir / BEST}, curves in {run_dir / CURVES}")
 
 
 def main(argv: Sequence[str]) -> None:
