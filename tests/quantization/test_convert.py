@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tf_keras as keras
 from absl import flags
 
 from quantization import convert, qat, source
+from quantization.simulate import Ranges
 from quantization.source import Source, find_source, parse_side
+from rf_keras.config import ModelConfig
 from rf_keras.model_file import load_model, save_model
 from rf_keras.run_dir import BEST, CONFIG
 from rf_keras.teacher import TAUGHT_THRESHOLD
@@ -40,6 +43,18 @@ def parsed(module: object, *arguments: str | Path) -> flags.FlagValues:
     finally:
         for name in set(flags.FLAGS) - before:
             delattr(flags.FLAGS, name)
+
+
+def test_ranges_of_an_older_run_are_aligned(
+    folded: tuple[keras.Model, ModelConfig], ranges: Ranges, tmp_path: Path
+) -> None:
+    low, high = ranges["stem_act"]
+    older = ranges | {"stem_act": (1.1 * low, 1.1 * high)}
+    path = tmp_path / "tuned.keras"
+    save_model(*folded, path, {"quantization": {"size": [SIZE, SIZE], "ranges": older}})
+    found = convert.stored_ranges(find_source(str(path)), folded[0], (SIZE, SIZE))
+    assert found is not None and found["stem_act"] == pytest.approx(older["stem_act"])
+    assert found["stem_conv"] == pytest.approx([1.1 * side for side in ranges["stem_conv"]], rel=1e-5)
 
 
 def test_same_input_gives_the_same_bytes_as_script_and_as_module(

@@ -17,6 +17,7 @@ from quantization.verify import (
     layer_name,
     lsb_difference,
 )
+from rf_keras.backbones import LEAKY_SLOPE
 from rf_keras.config import ModelConfig
 from tflite.spec import ModelSpec
 
@@ -50,6 +51,15 @@ def test_every_kernel_uses_its_range_in_every_channel(int8_file: bytes) -> None:
     assert len(depthwise) == 13
     for name, kernel in found:
         assert channel_peaks(kernel).min() == 127, name
+
+
+def test_slope_is_another_in_the_file_alone(int8_file: bytes, simulated: keras.Model) -> None:
+    """`int8_file` is made of `simulated`, which goes on with its own."""
+    leaky = [
+        layer.layer for layer in simulated.layers if isinstance(getattr(layer, "layer", None), keras.layers.LeakyReLU)
+    ]
+    assert len(leaky) == read_graph(int8_file).op_counts()["LEAKY_RELU"]
+    assert {float(layer.alpha) for layer in leaky} == {float(np.float32(LEAKY_SLOPE))}
 
 
 def test_file_equals_simulation(
