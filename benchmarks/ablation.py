@@ -183,8 +183,8 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
         for given in args.qat:
             content, network_of_row = qat_file(find_source(given), (args.size, args.size))
             path.write_bytes(content)
-            swapped = "" if network_of_row.activation == config.activation else f", {network_of_row.activation}"
-            add(f"+ QAT{swapped}", score(path, None, truths))
+            name = "+ QAT" if network_of_row.activation == config.activation else f"+ QAT, {network_of_row.activation}"
+            add(name if name not in rows else f"{name} ({given})", score(path, None, truths))
     return report
 
 

@@ -266,7 +266,7 @@ def align_leaky(model: keras.Model, ranges: Ranges) -> Ranges:
     aligned = dict(ranges)
     keys = range_keys(model)
     # The small excess decides halves of positive values the way XNNPACK rounds them: up.
-    wanted = (LEAKY_STEPS + 1e-4) * 10 / LEAKY_UNIT
+    wanted = (LEAKY_STEPS + 1e-4) / LEAKY_SLOPE / LEAKY_UNIT
     for layer in model.layers:
         if isinstance(layer, keras.layers.LeakyReLU):
             before, after = keys[layer.input._keras_history.layer.name], keys[layer.name]

@@ -21,13 +21,13 @@ KINDS = ("fp32", "fp16", "dynamic", "int8")
 
 
 @contextmanager
-def _leaky_slope(model: keras.Model, slope: float | None) -> Iterator[None]:
-    """Another slope for the LeakyReLUs of a simulated model while it is traced; None: its own."""
+def _export_slope(model: keras.Model) -> Iterator[None]:
+    """`LEAKY_EXPORT_SLOPE` in the LeakyReLUs of a simulated model, which are wrapped, while it is traced."""
     leaky = [layer.layer for layer in model.layers if isinstance(getattr(layer, "layer", None), keras.layers.LeakyReLU)]
     own = [layer.alpha for layer in leaky]
     try:
-        for layer in leaky if slope is not None else []:
-            layer.alpha = np.float32(slope)
+        for layer in leaky:
+            layer.alpha = np.float32(LEAKY_EXPORT_SLOPE)
         yield
     finally:
         for layer, alpha in zip(leaky, own, strict=True):
@@ -59,7 +59,7 @@ def to_tflite(model: keras.Model, config: ModelConfig, kind: str, *, float_outpu
     # Saving the Keras model itself would trace every layer once more: minutes instead of seconds.
     module = tf.Module()
     module.variables_in_use = model.variables
-    with tempfile.TemporaryDirectory() as folder, _leaky_slope(model, LEAKY_EXPORT_SLOPE if kind == "int8" else None):
+    with tempfile.TemporaryDirectory() as folder, _export_slope(model):
         tf.saved_model.save(module, folder, signatures={"serving_default": serve.get_concrete_function()})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
         if kind != "fp32":

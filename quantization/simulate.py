@@ -18,7 +18,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapperV2
 
 from quantization.fold import CONVS, consumers, copy_layer, parents, rebuild
-from rf_keras.backbones import Tensor
+from rf_keras.backbones import LEAKY_SLOPE, Tensor
 
 layers = keras.layers
 Ranges = dict[str, tuple[float, float]]
@@ -36,7 +36,7 @@ LEAKY_STEPS = 43  # of them for negative values, ten times as many for positive 
 # The slope in int8 files. XNNPACK rounds the multiplier, so anything from 42.5 to 43.5 units is 43 to it. TensorFlow
 # Lite's own kernel rounds the product twice, to quarters of a step and then to steps; from 42.7463 to 42.75 units that
 # gives what 43 units rounded once, halves up, give, for every value from −1 to −255 (test_tflite_runtime.py).
-LEAKY_EXPORT_SLOPE = 42.748 / (10 * LEAKY_STEPS)
+LEAKY_EXPORT_SLOPE = LEAKY_SLOPE * 42.748 / LEAKY_STEPS
 
 
 def is_head(name: str) -> bool:

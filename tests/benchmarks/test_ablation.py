@@ -87,10 +87,10 @@ def test_rows_are_scored_and_kept(
     ]
     swapped = tmp_path / "swapped.keras"
     save_model(*swap_to_relu(*fold(*tiny)), swapped, {"quantization": {"size": [SIZE, SIZE], "ranges": ranges}})
-    given += ["--qat", tuned, "--qat", swapped]
+    given += ["--qat", tuned, "--qat", swapped, "--qat", tuned]
     report = ablation.run(parsed(ablation, *given))
     assert json.loads(output.read_text()) == report
-    assert list(report["rows"]) == ["float", PER_CHANNEL, EQUALIZED, "+ QAT", "+ QAT, relu"]
+    assert list(report["rows"]) == ["float", PER_CHANNEL, EQUALIZED, "+ QAT", "+ QAT, relu", f"+ QAT ({tuned})"]
     assert report["images"] == 4 and report["calibration_images"] == 12 and report["rules"] == "label.txt"
     assert "tf_keras" in report["rows"]["float"]["interpreter"]
     assert "tf_keras" not in report["rows"][PER_CHANNEL]["interpreter"]

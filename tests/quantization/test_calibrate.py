@@ -86,9 +86,9 @@ def test_minmax_is_the_extreme_over_images(folded: tuple[keras.Model, ModelConfi
 
 def test_percentile_is_the_mean_over_images(folded: tuple[keras.Model, ModelConfig], images: np.ndarray) -> None:
     found = calibrate(*folded, images[:3], "percentile", 99.0)
-    seen = [outputs["fpn_merge_8_act"] for outputs in Probe(folded[0])(images[:3], "")]
+    seen = [outputs["fpn_add_8"] for outputs in Probe(folded[0])(images[:3], "")]
     expected = [np.mean([np.percentile(v, p) for v in seen]) for p in (LOWER_TAIL * 1, 99)]
-    assert found["fpn_merge_8_act"] == pytest.approx(expected, rel=1e-5)
+    assert found["fpn_add_8"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_outputs_by_use(folded: tuple[keras.Model, ModelConfig], images: np.ndarray) -> None:
