@@ -242,10 +242,7 @@ def move_faces(
     edges = tf.cast(window, tf.float32)
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     kept = tf.reduce_all((centre > edges[:2]) & (centre < edges[:2] + edges[2]), axis=-1)
-    scale = tf.cast(tf.stack([place.out_width / place.width, place.out_height / place.height]), tf.float32)  # x, y
-    shift = tf.cast(tf.stack([place.out_left, place.out_top]), tf.float32) - scale * tf.cast(
-        tf.stack([place.left, place.top]), tf.float32
-    )
+    scale, shift = _scale_and_shift(place)
     boxes = tf.clip_by_value(boxes * tf.tile(scale, [2]) + tf.tile(shift, [2]), 0.0, size)
     shorter = tf.reduce_min(boxes[:, 2:] - boxes[:, :2], axis=-1)
     kept &= (shorter > 0) & (shorter >= config.min_face)
@@ -254,11 +251,32 @@ def move_faces(
     landmarks = landmarks * scale + shift
     if config.clip_landmarks:
         landmarks = tf.clip_by_value(landmarks, 0.0, size)
-    mirrored_boxes = tf.stack([size - boxes[:, 2], boxes[:, 1], size - boxes[:, 0], boxes[:, 3]], axis=1)
     mirrored_points = tf.gather(landmarks, MIRRORED_LANDMARKS, axis=1) * [-1.0, 1.0] + [float(size), 0.0]
-    boxes = tf.where(flip, mirrored_boxes, boxes)
+    boxes = tf.where(flip, _mirrored_boxes(boxes, size), boxes)
     landmarks = tf.where(known, tf.where(flip, mirrored_points, landmarks), UNKNOWN)
     return tf.boolean_mask(boxes, kept), tf.boolean_mask(landmarks, kept)
+
+
+def faces_in_view(boxes: tf.Tensor, place: Placement, flip: tf.Tensor, size: int) -> tf.Tensor:
+    """Every face that the output shows a part of, however small: float32 [V, 4], clipped to it. Arguments as
+    `move_faces`."""
+    scale, shift = _scale_and_shift(place)
+    boxes = tf.clip_by_value(boxes * tf.tile(scale, [2]) + tf.tile(shift, [2]), 0.0, size)
+    boxes = tf.where(flip, _mirrored_boxes(boxes, size), boxes)
+    return tf.boolean_mask(boxes, tf.reduce_all(boxes[:, 2:] > boxes[:, :2], axis=1))
+
+
+def _scale_and_shift(place: Placement) -> tuple[tf.Tensor, tf.Tensor]:
+    """float32 [2] each (x, y): output = image · scale + shift."""
+    scale = tf.cast(tf.stack([place.out_width / place.width, place.out_height / place.height]), tf.float32)
+    shift = tf.cast(tf.stack([place.out_left, place.out_top]), tf.float32) - scale * tf.cast(
+        tf.stack([place.left, place.top]), tf.float32
+    )
+    return scale, shift
+
+
+def _mirrored_boxes(boxes: tf.Tensor, size: int) -> tf.Tensor:
+    return tf.stack([size - boxes[:, 2], boxes[:, 1], size - boxes[:, 0], boxes[:, 3]], axis=1)
 
 
 def resize(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, draw: tf.Tensor, config: AugmentConfig) -> tf.Tensor:

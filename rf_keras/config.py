@@ -129,6 +129,9 @@ class TrainConfig:
         teacher: ONNX file of an SCRFD network (`teacher.Teacher`) whose outputs replace labels, matching and mining as
             the targets. Labels still choose the crops and the validation AP. None: learn from the labels.
         teacher_features: weight of the loss that makes the network's features predict the teacher's; 0: off.
+        teacher_mirror: ask the teacher about each image's mirror image, too, and learn the mean of its answers.
+        label_trust: per data folder 1 where labels correct the teacher's scores (`losses.corrected_by_labels`), 0
+            where they do not, e.g. because a network made them; empty: nowhere.
         val_every: epochs between validations.
         checkpoint_steps: steps between checkpoints.
         distribute: "none", "mirrored" (all local devices) or "multiworker" (TF_CONFIG).
@@ -161,6 +164,8 @@ class TrainConfig:
     init: str | None = None
     teacher: str | None = None
     teacher_features: float = 0.0
+    teacher_mirror: bool = False
+    label_trust: tuple[int, ...] = ()
     val_every: int = 1
     checkpoint_steps: int = 500
     distribute: str = "none"
@@ -184,7 +189,10 @@ class TrainConfig:
             need(0 <= getattr(self, name) < 1, name, "a number from 0 to below 1")
         for name in ("weight_decay", "clip_norm", "warmup_steps", "teacher_features"):
             need(getattr(self, name) >= 0, name, "0 or more")
-        need(bool(self.teacher) or not self.teacher_features, "teacher_features", "0 without a teacher")
+        for name in ("teacher_features", "teacher_mirror", "label_trust"):
+            need(bool(self.teacher) or not getattr(self, name), name, "0 or nothing without a teacher")
+        trust = len(self.label_trust) in (0, len(self.data_dirs)) and set(self.label_trust) <= {0, 1}
+        need(trust, "label_trust", f"0 or 1 for each of {len(self.data_dirs)} data folders")
         need(all(0 < m < 1 for m in self.milestones), "milestones", "shares of the run between 0 and 1")
         sizes = self.model.anchor_sizes
         if min(sizes[0]) > min(self.sizes):

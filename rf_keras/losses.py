@@ -17,6 +17,14 @@ TEACHER_FLOOR = 0.1  # below this score a teacher's boxes and points mean nothin
 TEACHER_SCORE_WEIGHT, TEACHER_LANDMARK_WEIGHT = 8.0, 0.25
 
 
+# Labels correct a teacher (`corrected_by_labels`). A detection that meets a face by `SURE_IOU` is of it; one that meets
+# none by `DOUBTED_IOU` is false and keeps a share of its score. A face that the teacher half believes in gets scores
+# that reach `RAISED_TO`, if no more than `LARGEST_RAISE` times the teacher's are enough.
+LOOKED_AT, LOOKED_AT_SCORE = 1024, 0.05  # detections per image, the most certain; and from which score on
+SURE_IOU, DOUBTED_IOU, FALSE_SHARE = 0.5, 0.3, 0.4
+RAISED_TO, LARGEST_RAISE = 0.6, 2.0
+
+
 class LossSums(NamedTuple):
     """Float32 scalars, summed over a (replica's part of a) batch and not yet normalised."""
 
@@ -154,6 +162,48 @@ def teacher_sums(
         positives=weights,
         positives_with_landmarks=weights,
     )
+
+
+def corrected_by_labels(said: tf.Tensor, faces: tf.Tensor, trusted: tf.Tensor, size: int) -> tf.Tensor:
+    """A teacher's answers with scores corrected by labels: lower where no face is, higher where it doubts a face.
+
+    Boxes and points stay, and so do the scores of other anchors on the same face relative to each other: a network that
+    was trained on IoU targets knows better than a label which anchor fits.
+
+    Args:
+        said: float32 [B, A, 15], as `teacher_sums` takes it.
+        faces: float32 [B, V, 4], V ≥ 1: all faces in view, clipped to the image, in its pixels; rows without area are
+            none.
+        trusted: bool [B], images that are corrected.
+        size: side of the images, pixels.
+
+    Returns:
+        float32 [B, A, 15].
+    """
+    score, at = tf.math.top_k(said[..., 0], tf.minimum(LOOKED_AT, tf.shape(said)[1]))  # [B, K]
+    found = tf.clip_by_value(tf.gather(said[..., 1:5], at, batch_dims=1), 0.0, float(size))  # [B, K, 4]
+    overlaps = pairwise_iou(found, faces)  # [B, K, V]
+    face, overlap = tf.argmax(overlaps, axis=-1, output_type=tf.int32), tf.reduce_max(overlaps, axis=-1)
+    sure = overlap >= SURE_IOU
+    on_face = sure[..., None] & (face[..., None] == tf.range(tf.shape(faces)[1]))
+    believed = tf.reduce_max(tf.where(on_face, score[..., None], 0.0), axis=1)  # [B, V], highest score on each face
+    believed = tf.maximum(tf.gather(believed, face, batch_dims=1), TEACHER_FLOOR)
+    raised = tf.clip_by_value(RAISED_TO / believed, 1.0, LARGEST_RAISE)
+    share = tf.clip_by_value((overlap - DOUBTED_IOU) / (SURE_IOU - DOUBTED_IOU), 0.0, 1.0)
+    factor = tf.where(sure, raised, FALSE_SHARE + (1 - FALSE_SHARE) * share)
+    factor = tf.where(trusted[:, None] & (score >= LOOKED_AT_SCORE), factor, 1.0)
+    image = tf.broadcast_to(tf.range(tf.shape(at)[0])[:, None], tf.shape(at))
+    scores = tf.tensor_scatter_nd_update(said[..., 0], tf.stack([image, at], -1), tf.minimum(score * factor, 1.0))
+    return tf.concat([scores[..., None], said[..., 1:]], axis=-1)
+
+
+def pairwise_iou(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """IoU of boxes float32 [B, M, 4] and [B, N, 4] (x1, y1, x2, y2): [B, M, N], 0 where one has no area."""
+    low = tf.maximum(a[:, :, None, :2], b[:, None, :, :2])
+    high = tf.minimum(a[:, :, None, 2:], b[:, None, :, 2:])
+    inter = tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)
+    area_a, area_b = (tf.reduce_prod(tf.maximum(x[..., 2:] - x[..., :2], 0.0), axis=-1) for x in (a, b))
+    return tf.math.divide_no_nan(inter, area_a[:, :, None] + area_b[:, None] - inter)
 
 
 def feature_sums(

@@ -54,6 +54,8 @@ class DataConfig:
         threads: images worked on at once; 0 lets tf.data choose.
         teacher: ONNX file of a network that is asked about every image (`teacher.Teacher`); None: nobody is.
         teacher_features: ask for its features, too.
+        teacher_mirror: ask it about mirror images, too.
+        corrections: give what corrects the teacher: all faces in view, and whether they hold.
     """
 
     size: int = 640
@@ -65,6 +67,8 @@ class DataConfig:
     threads: int = 0
     teacher: str | None = None
     teacher_features: bool = False
+    teacher_mirror: bool = False
+    corrections: bool = False
 
     def __post_init__(self) -> None:
         for size in (self.size, *self.more_sizes):
@@ -84,6 +88,8 @@ def data_config(config: TrainConfig) -> DataConfig:
         seed=config.seed,
         teacher=config.teacher,
         teacher_features=config.teacher_features > 0,
+        teacher_mirror=config.teacher_mirror,
+        corrections=any(config.label_trust),
     )
 
 
@@ -158,7 +164,9 @@ def make_batches(
         on) being the i-th of `size` and `more_sizes`, counted round; `boxes` float32 [B, G, 4] x1, y1,
         x2, y2 in pixels of that image; `landmarks` float32 [B, G, 5, 2], all −1 where unknown; `count` int32 [B]: rows
         of `boxes` and `landmarks` that are faces. G is the batch's largest count, at least 1; the rest is zeros
-        (landmarks −1). With a teacher also what `Teacher.maps` gives.
+        (landmarks −1). With a teacher also what `Teacher.maps` gives. With `corrections` also `in_view`, float32
+        [B, V, 4], every face that can be seen, however small or cut, clipped to the image, V at least 1 and the rest
+        zeros; and `trusted`, bool [B]: images of trusted samples that were neither mixed nor tilted.
 
     Raises:
         ValueError: the batch cannot be shared evenly, or the stream does not fit the samples.
@@ -183,11 +191,12 @@ def make_batches(
     # One table for all faces: tf.data then hands out slices and never goes back to Python.
     boxes = tf.constant(np.concatenate([sample.boxes for sample in samples]), tf.float32)
     landmarks = tf.constant(np.concatenate([sample.landmarks for sample in samples]), tf.float32)
+    trusted = tf.constant([sample.trusted for sample in samples])
 
     @tf.autograph.experimental.do_not_convert  # plain tensor code; converting it takes seconds
     def make_item(position: tf.Tensor, sample: tf.Tensor) -> dict[str, tf.Tensor]:
         rows = slice(starts[sample], ends[sample])
-        item = tf.io.read_file(paths[sample]), boxes[rows], landmarks[rows], position
+        item = tf.io.read_file(paths[sample]), boxes[rows], landmarks[rows], position, trusted[sample]
         if not config.more_sizes:
             return augment_item(*item, config)
         turns = [replace(config, size=size, more_sizes=()) for size in (config.size, *config.more_sizes)]
@@ -203,6 +212,9 @@ def make_batches(
         "landmarks": np.float32(UNKNOWN),
         "count": np.int32(0),
     }
+    if config.corrections:
+        shapes |= {"in_view": [None, 4], "trusted": []}
+        padding |= {"in_view": np.float32(0), "trusted": np.bool_(False)}
     if config.augment.needs_teacher:
         shapes["mix"], padding["mix"] = [augment.MIX_DRAWS + augment.TILT_DRAWS], np.float32(0)
     data = tf.data.Dataset.from_tensor_slices((positions, stream[positions]))
@@ -212,7 +224,7 @@ def make_batches(
     if config.augment.needs_teacher:
         data = data.map(partial(_mix, config=config))
     if config.teacher:
-        teacher = Teacher(config.teacher, features=config.teacher_features)
+        teacher = Teacher(config.teacher, features=config.teacher_features, mirror=config.teacher_mirror)
         data = data.map(lambda batch: {**batch, **teacher.maps(batch["image"])})
     return data.prefetch(2)
 
@@ -237,11 +249,15 @@ def distribute_batches(
 @tf.autograph.experimental.do_not_convert
 def _at_least_one_row(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """A batch of negatives gets one padding row: consumers take maxima over faces, and there is none over nothing."""
-    rows = tf.shape(batch["boxes"])[1]
-    missing = tf.maximum(1 - rows, 0)
-    boxes = tf.pad(batch["boxes"], [[0, 0], [0, missing], [0, 0]])
-    landmarks = tf.pad(batch["landmarks"], [[0, 0], [0, missing], [0, 0], [0, 0]], constant_values=UNKNOWN)
-    return {**batch, "boxes": boxes, "landmarks": landmarks}
+
+    def padded(name: str, value: float = 0.0) -> tf.Tensor:
+        missing = tf.maximum(1 - tf.shape(batch[name])[1], 0)
+        return tf.pad(
+            batch[name], [[0, 0], [0, missing], *[[0, 0]] * (batch[name].shape.rank - 2)], constant_values=value
+        )
+
+    in_view = {"in_view": padded("in_view")} if "in_view" in batch else {}
+    return {**batch, **in_view, "boxes": padded("boxes"), "landmarks": padded("landmarks", UNKNOWN)}
 
 
 @tf.autograph.experimental.do_not_convert
@@ -254,11 +270,18 @@ def _mix(batch: dict[str, tf.Tensor], config: DataConfig) -> dict[str, tf.Tensor
         image = augment.tilt_images(image, tilt, recipe.tilt_share, config.fill)
     if recipe.mix_share:
         image = augment.mix_images(image, mix, recipe.mix_share)
+    if "trusted" in rest:
+        rest["trusted"] &= (tilt[:, 0] >= recipe.tilt_share) & (mix[:, 0] >= recipe.mix_share)
     return {**rest, "image": image}
 
 
 def augment_item(
-    data: tf.Tensor, boxes: tf.Tensor, landmarks: tf.Tensor, position: tf.Tensor, config: DataConfig
+    data: tf.Tensor,
+    boxes: tf.Tensor,
+    landmarks: tf.Tensor,
+    position: tf.Tensor,
+    trusted: tf.Tensor,
+    config: DataConfig,
 ) -> dict[str, tf.Tensor]:
     """One image file and its faces → one training example.
 
@@ -267,10 +290,12 @@ def augment_item(
             refer to stored pixels).
         boxes: float32 [N, 4]; landmarks: float32 [N, 5, 2]; in pixels of the file.
         position: int64 scalar, the item's place in the stream; with the seed it decides all that is random.
+        trusted: bool scalar, `Sample.trusted`.
 
     Returns:
-        `image`, `boxes`, `landmarks`, `count` as `make_batches` gives them, without the batch dimension; where images
-        are mixed or tilted also `mix`, the draws of `augment.mix_images` and `augment.tilt_images`.
+        `image`, `boxes`, `landmarks`, `count` as `make_batches` gives them, without the batch dimension, and likewise
+        `in_view` and `trusted` where it gives those; where images are mixed or tilted also `mix`, the draws of
+        `augment.mix_images` and `augment.tilt_images`.
     """
     recipe, size = config.augment, config.size
     candidates = recipe.crop_trials * 3
@@ -305,8 +330,11 @@ def augment_item(
     image = tf.saturate_cast(image + 0.5, tf.uint8)
     image = augment.fill_square(image, place, config.fill[::-1], size)
     image = augment.mirror_and_swap(image, flip)
+    in_view = augment.faces_in_view(boxes, place, flip, size) if config.corrections else None
     boxes, landmarks = augment.move_faces(boxes, landmarks, window, place, flip, recipe, size)
     item = {"image": image, "boxes": boxes, "landmarks": landmarks, "count": tf.shape(boxes)[0]}
+    if in_view is not None:
+        item |= {"in_view": in_view, "trusted": trusted}
     if recipe.needs_teacher:
         seed = tf.stack([tf.constant(config.seed, tf.int64), -1 - position])  # a stream of its own: the rest stays
         item["mix"] = tf.random.stateless_uniform([augment.MIX_DRAWS + augment.TILT_DRAWS], seed=seed)

@@ -80,7 +80,7 @@ def _count_matches(
     counts = dict.fromkeys((float(np.float32(size)) for level in config.model.anchor_sizes for size in level), 0)
     images = 0
     # A teacher's answers would cost seconds and count for nothing here.
-    untaught = dataclasses.replace(config, teacher=None, teacher_features=0.0)
+    untaught = dataclasses.replace(config, teacher=None, teacher_features=0.0, teacher_mirror=False, label_trust=())
     for batch in _batches(untaught, samples, sizes, max(1, wanted // config.batch)):
         side = batch["image"].shape[1]
         matched = match(batch["boxes"], batch["count"], config.model, side, side).numpy()

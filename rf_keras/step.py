@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from rf_keras.config import TrainConfig
-from rf_keras.losses import LossSums, feature_sums, multibox_sums, normalize, teacher_sums
+from rf_keras.losses import LossSums, corrected_by_labels, feature_sums, multibox_sums, normalize, teacher_sums
 from rf_keras.matching import match
 from rf_keras.model import flatten_outputs
 from rf_keras.optimization import decay_gradients, decay_weights, update_average
@@ -71,6 +71,9 @@ def make_train_step(
         context = tf.distribute.get_replica_context()
         with tf.GradientTape() as tape:
             image = tf.ensure_shape(batch["image"], [None, size, size, 3])
+            if any(config.label_trust):
+                said = corrected_by_labels(batch["teacher"], batch["in_view"], batch["trusted"], size)
+                batch = {**batch, "teacher": said}
             outputs = trained(tf.cast(image, tf.float32) - mean, training=not config.freeze_bn)
             sums = loss_sums(outputs[:outputs_of_network], batch)
             counts = context.all_reduce("sum", [sums.positives, sums.positives_with_landmarks])

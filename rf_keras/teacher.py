@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from rf_keras.augment import MIRRORED_LANDMARKS
 from rf_keras.config import ModelConfig
 
 REFERENCE = ModelConfig()  # whose strides and anchors SCRFD has
@@ -49,6 +50,7 @@ class Teacher:
             made for one input size work for all.
         threads: of ONNX Runtime; 0: half of the processors, as the student needs the others.
         features: give the maps from which each level's scores are computed, too (`maps`).
+        mirror: ask about each image's mirror image, too, and give the mean (`mean_answers`).
 
     Attributes:
         channels: of those maps; 0 without `features`.
@@ -57,7 +59,7 @@ class Teacher:
         ValueError: ONNX Runtime is missing, or the file is no such network.
     """
 
-    def __init__(self, path: str | Path, threads: int = 0, features: bool = False) -> None:
+    def __init__(self, path: str | Path, threads: int = 0, features: bool = False, mirror: bool = False) -> None:
         try:
             import onnx
             import onnxruntime
@@ -98,6 +100,7 @@ class Teacher:
         if features and levels != expected:
             raise ValueError(f"{path}: scores made of maps of shapes {levels} at 64×64, expected {expected}")
         self.channels = levels[0][1] if features else 0
+        self._mirror = mirror
         self._sources = [sources[name] for name in self._names[: len(rows)]] if features else []
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -122,18 +125,26 @@ class Teacher:
         corners = np.tile(corner, 5)
         said = np.empty((len(images), len(anchors), FIELDS), np.float32)
         features = np.empty((len(images), len(anchors) // REFERENCE.anchors_per_cell, self.channels), np.float32)
-        for image, rows, cells in zip(images, said, features, strict=True):
+
+        def answers(image: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
             pixels = (image[..., ::-1].astype(np.float32) - 127.5) / 128
             outputs = self._session.run(self._names + self._sources, {self._input: pixels.transpose(2, 0, 1)[None]})
-            maps = outputs[len(self._names) :]
             ordered = [output.reshape(-1, output.shape[-1]) for output in outputs[: len(self._names)]]
             score, distance, points = (np.concatenate(ordered[3 * kind : 3 * kind + 3]) for kind in range(3))
             rows[:, :1] = score
             rows[:, 1:3] = corner - distance[:, :2] * scale
             rows[:, 3:5] = corner + distance[:, 2:] * scale
             rows[:, 5:] = corners + points * scale
+            return outputs[len(self._names) :]
+
+        turned = np.empty_like(said[0])
+        for image, rows, cells in zip(images, said, features, strict=True):
+            maps = answers(image, rows)
             if maps:
                 cells[:] = np.concatenate([one[0].reshape(self.channels, -1).T for one in maps])
+            if self._mirror:
+                answers(image[:, ::-1], turned)
+                rows[:] = mean_answers(rows, mirrored_answers(turned, side))
         return said, features
 
     def maps(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -144,6 +155,38 @@ class Teacher:
         said.set_shape([None, None, FIELDS])
         features.set_shape([None, None, self.channels])
         return {"teacher": said} | ({"teacher_features": features} if self.channels else {})
+
+
+def mirrored_answers(said: np.ndarray, side: int) -> np.ndarray:
+    """Answers about a mirror image → about the image itself, with left and right exchanged in boxes and points.
+
+    Args:
+        said: float32 [A, 15], as one row of `Teacher.__call__`'s.
+        side: of the image, pixels.
+
+    Returns:
+        float32 [A, 15]. SCRFD counts from the corner of its cells, so cell j of a row of w is cell w − j of the mirror
+        image; the first of each row has no counterpart, and a score of −1.
+    """
+    points = [5 + 2 * point + axis for point in MIRRORED_LANDMARKS for axis in (0, 1)]
+    said = said[:, [0, 3, 2, 1, 4, *points]]
+    said[:, 1::2] = side - said[:, 1::2]
+    levels = []
+    for level, stride in zip(np.split(said, np.cumsum(_rows(side))[:-1]), REFERENCE.strides, strict=True):
+        cells = side // stride
+        turned = np.roll(level.reshape(cells, cells, -1, FIELDS)[:, ::-1], 1, axis=1)
+        turned[:, 0, :, 0] = -1
+        levels.append(turned.reshape(-1, FIELDS))
+    return np.concatenate(levels)
+
+
+def mean_answers(said: np.ndarray, turned: np.ndarray) -> np.ndarray:
+    """The mean of [A, 15] and what `mirrored_answers` gives, boxes and points weighted by the scores."""
+    known = turned[:, :1] >= 0
+    weight = said[:, :1] + 1e-4, np.where(known, turned[:, :1] + 1e-4, 0)
+    codes = (said[:, 1:] * weight[0] + turned[:, 1:] * weight[1]) / (weight[0] + weight[1])
+    score = np.where(known, (said[:, :1] + turned[:, :1]) / 2, said[:, :1])
+    return np.concatenate([score, codes], axis=1).astype(np.float32)
 
 
 def _score_sources(network: Any) -> dict[str, str]:

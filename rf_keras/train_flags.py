@@ -37,12 +37,20 @@ SETTINGS = {
     "init": "weights file to start from; its network is used, changed by the network flags",
     "teacher": "SCRFD network (.onnx) whose outputs are the targets, instead of matched labels",
     "teacher_features": "weight of a loss by which the network's features predict the teacher's (0: off)",
+    "teacher_mirror": "ask the teacher about mirror images, too, and learn the mean of both answers",
+    "label_trust": "per --data_dir 1 where its labels correct the teacher's scores, else 0, comma-separated "
+    "(default: nowhere)",
     "val_every": "epochs between validations",
     "checkpoint_steps": "steps between checkpoints",
     "distribute": "none, mirrored (all local devices) or multiworker (TF_CONFIG)",
     "seed": "of weights, order and augmentation",
 }
-LISTS: dict[str, Callable[[str], Any]] = {"data_weights": float, "milestones": float, "more_sizes": int}
+LISTS: dict[str, Callable[[str], Any]] = {
+    "data_weights": float,
+    "milestones": float,
+    "more_sizes": int,
+    "label_trust": int,
+}
 NETWORK = ("activation", "width", "blocks", "anchor_sizes", "class_logits", "antialias")
 
 

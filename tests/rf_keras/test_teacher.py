@@ -19,13 +19,20 @@ from onnx import TensorProto, helper, numpy_helper
 from rf_keras import train
 from rf_keras.augment import PRESETS, AugmentConfig
 from rf_keras.config import SMALL_ANCHORS, ModelConfig, TrainConfig
-from rf_keras.losses import TEACHER_LANDMARK_WEIGHT, TEACHER_SCORE_WEIGHT, feature_sums, teacher_sums
+from rf_keras.losses import (
+    TEACHER_LANDMARK_WEIGHT,
+    TEACHER_SCORE_WEIGHT,
+    corrected_by_labels,
+    feature_sums,
+    pairwise_iou,
+    teacher_sums,
+)
 from rf_keras.model import add_feature_heads, build_model
 from rf_keras.model_file import load_model
 from rf_keras.pipeline import DataConfig, make_batches, read_folders
 from rf_keras.run_state import Run
 from rf_keras.synthetic import make_dataset
-from rf_keras.teacher import Teacher, check_teachable
+from rf_keras.teacher import Teacher, check_teachable, mean_answers, mirrored_answers
 from rf_keras.train_flags import define_flags
 
 STRIDES = (8, 16, 32)
@@ -140,6 +147,106 @@ def test_batches_hold_what_the_teacher_says_of_their_images(
         np.testing.assert_array_equal(batch["teacher"], teacher(batch["image"]))
 
 
+def test_mirrored_answers_are_about_the_same_places() -> None:
+    """Faces at the corners of cells, as SCRFD has them, seen in a mirror."""
+    side, generator = 64, np.random.default_rng(0)
+    rows = [2 * (side // stride) ** 2 for stride in STRIDES]
+    direct, mirror = (np.zeros((sum(rows), 15), np.float32) for _ in range(2))
+    first = 0
+    for stride, count in zip(STRIDES, rows, strict=True):
+        cells = side // stride
+        for y, x, anchor in np.ndindex(cells, cells, 2):
+            score, left, top, right, bottom = generator.uniform(0.1, 1, 5)
+            points = generator.uniform(-1, 1, (5, 2))
+            corner = np.array([x, y]) * stride
+            box = [corner[0] - left, corner[1] - top, corner[0] + right, corner[1] + bottom]
+            direct[first + 2 * (y * cells + x) + anchor] = [score, *box, *(corner + points).ravel()]
+            if x > 0:  # the mirror image of column 0 lies outside
+                seen = [side - box[2], box[1], side - box[0], box[3]]
+                turned = (np.array([[side, 0]]) + (corner + points) * [-1, 1])[[1, 0, 2, 4, 3]]
+                at = first + 2 * (y * cells + cells - x) + anchor
+                mirror[at] = [score / 2, *seen, *turned.ravel()]
+        first += count
+    answers = mirrored_answers(mirror, side)
+    known = answers[:, 0] >= 0
+    assert np.count_nonzero(~known) == 2 * sum(side // stride for stride in STRIDES)  # the first columns
+    np.testing.assert_allclose(answers[known, 1:], direct[known, 1:], atol=1e-4)
+    mean = mean_answers(direct, answers)
+    np.testing.assert_allclose(mean[~known], direct[~known], rtol=1e-5)
+    np.testing.assert_allclose(mean[known, 0], 0.75 * direct[known, 0], rtol=1e-6)
+    np.testing.assert_allclose(mean[:, 1:], direct[:, 1:], atol=1e-4)
+    # By the scores: 0.8 · 10 + 0.2 · 20 is 12.
+    pair = np.full((1, 15), 10, np.float32), np.full((1, 15), 20, np.float32)
+    pair[0][0, 0], pair[1][0, 0] = 0.8, 0.2
+    np.testing.assert_allclose(mean_answers(*pair)[0], [0.5, *[12.0] * 14], rtol=1e-3)
+
+
+def test_a_teacher_with_a_mirror(teacher_file: Path) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    plain = Teacher(teacher_file)
+    turned = plain(np.ascontiguousarray(images[:, :, ::-1]))
+    expected = [mean_answers(a, mirrored_answers(b, 64)) for a, b in zip(plain(images), turned, strict=True)]
+    np.testing.assert_array_equal(Teacher(teacher_file, mirror=True)(images), np.stack(expected))
+    assert np.abs(np.stack(expected) - plain(images))[..., 0].max() > 0.01
+
+
+def test_labels_correct_scores_by_hand() -> None:
+    def answer(score: float, *box: float) -> list[float]:
+        return [score, *box, *[7.0] * 10]
+
+    face, half_seen = (10.0, 10.0, 30.0, 30.0), (50.0, 0.0, 64.0, 20.0)
+    rows = [
+        answer(0.4, *face),  # the best on its face: raised to 0.6
+        answer(0.2, 12, 10, 32, 30),  # IoU 0.82 with it: raised by as much
+        answer(0.2, *half_seen),  # doubled and no more
+        answer(0.1, 40, -30, 70, 20),  # clipped, IoU 280/480 with the cut face: likewise doubled
+        answer(0.5, 40, 40, 60, 60),  # on nothing
+        answer(0.5, 20, 10, 40, 30),  # IoU 1/3: between
+        answer(0.04, 40, 40, 60, 60),  # too little to be looked at
+        answer(0.9, 10, 10, 30, 31),  # in the second image alone
+    ]
+    said = tf.constant([[*rows[:7], answer(0.0, 0, 0, 0, 0)], rows], tf.float32)
+    faces = tf.constant([[face, half_seen, (0.0, 0.0, 0.0, 0.0)]] * 2)
+    corrected = corrected_by_labels(said, faces, tf.constant([True, True]), 64).numpy()
+    between = 0.5 * (0.4 + 0.6 * (1 / 3 - 0.3) / 0.2)
+    np.testing.assert_allclose(corrected[0, :, 0], [0.6, 0.3, 0.4, 0.2, 0.2, between, 0.04, 0], rtol=1e-5)
+    # A face that is believed already stays as it is.
+    np.testing.assert_allclose(corrected[1, :, 0], [0.4, 0.2, 0.4, 0.2, 0.2, between, 0.04, 0.9], rtol=1e-5)
+    np.testing.assert_array_equal(corrected[..., 1:], said[..., 1:])
+    untrusted = corrected_by_labels(said, faces, tf.constant([False, True]), 64).numpy()
+    np.testing.assert_array_equal(untrusted[0], said[0])
+    np.testing.assert_array_equal(untrusted[1], corrected[1])
+    nobody = corrected_by_labels(said, tf.zeros((2, 1, 4)), tf.constant([True, True]), 64).numpy()
+    np.testing.assert_allclose(nobody[1, :, 0], [0.16, 0.08, 0.08, 0.04, 0.2, 0.2, 0.04, 0.36], rtol=1e-5)
+
+
+def test_iou_of_pairs() -> None:
+    a = tf.constant([[[0.0, 0, 4, 4], [0, 0, 0, 0]]])
+    b = tf.constant([[[2.0, 2, 6, 6], [0, 0, 4, 4], [3, 3, 2, 2]]])
+    np.testing.assert_allclose(pairwise_iou(a, b)[0], [[4 / 28, 1, 0], [0, 0, 0]])
+
+
+def test_batches_say_which_labels_hold(teacher_file: Path, data: Path) -> None:
+    samples = [replace(sample, trusted=index != 1) for index, sample in enumerate(read_folders([data])[0])]
+    recipe = AugmentConfig(crop_scales=(0.5,), min_face=20, flip_chance=0.5)
+    config = DataConfig(size=64, batch=4, augment=recipe, teacher=str(teacher_file), corrections=True)
+    batch = next(make_batches(samples, config, np.arange(4)).as_numpy_iterator())
+    assert batch["trusted"].tolist() == [True, False, True, True]
+    cut = 0
+    for row, count in enumerate(batch["count"]):
+        seen = batch["in_view"][row]
+        seen = seen[(seen[:, 2:] > seen[:, :2]).all(axis=1)]
+        assert seen.min() >= 0 and seen.max() <= 64
+        for box in batch["boxes"][row, :count]:
+            assert np.abs(seen - box).max(axis=1).min() < 1e-3, "every target can be seen"
+        cut += len(seen) - count
+    assert cut > 0, "some faces are cut or small, and are seen all the same"
+    for share in ({"mix_share": 1.0}, {"tilt_share": 1.0}):
+        changed = replace(config, augment=replace(recipe, **share))
+        batch = next(make_batches(samples, changed, np.arange(4)).as_numpy_iterator())
+        assert not batch["trusted"].any()
+
+
 def test_loss_by_hand() -> None:
     anchors = tf.constant([[10.0, 10.0, 20.0], [30.0, 30.0, 20.0]])
     logits = tf.constant([[[0.0, 1.0], [1.0, 0.0]]])  # face − background: 1 and −1
@@ -243,8 +350,33 @@ def test_training_predicts_the_teachers_features(
     assert [weight.name for weight in model.weights] == [weight.name for weight in build_model(network).weights]
     run("--resume", f"--run_dir={tmp_path / 'run'}")
     assert "at step 12" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=r"teacher_features is 20\.0, expected 0 without a teacher"):
+    with pytest.raises(ValueError, match=r"teacher_features is 20\.0, expected 0 or nothing without a teacher"):
         run(*settings, f"--data_dir={data}", f"--run_dir={tmp_path / 'none'}")
+
+
+def test_training_corrects_the_teacher(teacher_file: Path, data: Path, tmp_path: Path) -> None:
+    settings = ["--config=fast", "--anchor_sizes=16,32/64,128/256,512", "--size=64", "--batch=4", "--epochs=1"]
+    settings += ["--warmup_steps=2", "--augment=mixed", "--val_share=0", "--seed=2", f"--data_dir={data}"]
+    taught = [*settings, f"--teacher={teacher_file}"]
+    found = {}
+    for name, flag in {"plain": [], "corrected": ["--label_trust=1"], "mirror": ["--teacher_mirror"]}.items():
+        run(*taught, *flag, f"--run_dir={tmp_path / name}")
+        with (tmp_path / name / "metrics.csv").open(newline="") as file:
+            found[name] = float(next(csv.DictReader(file))["positives_per_image"])
+    # Nearly all of this teacher's faces are on nothing, and the mean of two answers differs from one.
+    assert found["corrected"] < 0.9 * found["plain"]
+    assert found["mirror"] != found["plain"]
+    for flags_given, message in (
+        ([*taught, "--label_trust=1,0"], r"label_trust is \(1, 0\), expected 0 or 1 for each of 1 data folders"),
+        ([*taught, "--label_trust=2"], r"label_trust is \(2,\), expected 0 or 1"),
+        (
+            [*settings, "--augment=light", "--label_trust=1"],
+            "label_trust is .* expected 0 or nothing without a teacher",
+        ),
+        ([*settings, "--augment=light", "--teacher_mirror"], "teacher_mirror is True, expected 0 or nothing without"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(*flags_given, f"--run_dir={tmp_path / 'none'}")
 
 
 def test_files_that_cannot_teach(tmp_path: Path) -> None:

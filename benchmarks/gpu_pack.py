@@ -1,0 +1,226 @@
+"""What `gpu_train.py` takes along to a GPU, and what it brings back as a weights file.
+
+    python benchmarks/gpu_pack.py --weights W.keras --teacher scrfd.onnx --data_dir D … --pack PACKED
+    python benchmarks/gpu_pack.py --weights W.keras --arrays OUT/corrected.npz --output NEW.keras [--plot curves.png]
+
+The images that the training of W held out stay out here, too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from absl import app, flags
+
+from rf_keras.config import REFERENCE_ANCHORS, ModelConfig, train_config_from_dict
+from rf_keras.losses import corrected_by_labels, feature_sums, normalize, teacher_sums
+from rf_keras.model import add_feature_heads, flatten_outputs
+from rf_keras.model_file import load_model, save_model
+from rf_keras.teacher import Teacher
+from rf_keras.train import split_samples
+from rf_keras.wider import Sample
+from tflite.command import flags_only, user_errors
+from tflite.files import replacing
+from tflite.preprocess import letterbox, read_image
+from tflite.spec import ModelSpec
+
+CHECK_SIZE = 320  # pixels
+LARGEST = 640  # pixels, side of the canvas that each image has in GPU memory
+PART_BYTES = 46 * 1024 * 1024  # a call takes 64 MiB, of which the repository needs 15
+
+
+def to_arrays(model: keras.Model) -> dict[str, np.ndarray]:
+    """ "layer/variable" → values."""
+    return {
+        f"{layer.name}/{variable.name.split('/')[-1].split(':')[0]}": variable.numpy()
+        for layer in model.layers
+        for variable in layer.weights
+    }
+
+
+def set_arrays(model: keras.Model, arrays: dict[str, np.ndarray], name: str) -> None:
+    """The inverse; `name` is that of the file, for the error.
+
+    Raises:
+        ValueError: other names or shapes.
+    """
+    wanted = {key: value.shape for key, value in to_arrays(model).items()}
+    found = {key: value.shape for key, value in arrays.items()}
+    if wanted != found:
+        differing = sorted(key for key in wanted | found if wanted.get(key) != found.get(key))[0]
+        raise ValueError(f"{name}: {differing} is {found.get(differing)}, expected {wanted.get(differing)}")
+    for layer in model.layers:
+        for variable in layer.weights:
+            variable.assign(arrays[f"{layer.name}/{variable.name.split('/')[-1].split(':')[0]}"])
+
+
+def check_network(config: ModelConfig, name: str) -> None:
+    """Refuse what `gpu_train.py` has no twin of."""
+    twin = {"backbone": "plain", "activation": "relu", "class_logits": 1, "anchor_sizes": REFERENCE_ANCHORS}
+    for key, value in twin.items():
+        if getattr(config, key) != value:
+            raise ValueError(f"{name}: {key} is {getattr(config, key)}, expected {value}, of which there is a twin")
+
+
+def check_values(
+    model: keras.Model, config: ModelConfig, teacher: str, samples: Sequence[Sample]
+) -> dict[str, np.ndarray]:
+    """What rf_keras computes on two images with many faces: `gpu_train.py` compares itself with it before it trains."""
+    size = CHECK_SIZE
+    chosen = sorted(samples, key=lambda sample: -len(sample.boxes))[:2]
+    boxes = np.zeros((2, max(1, *(len(sample.boxes) for sample in chosen)), 4), np.float32)
+    images = np.empty((2, size, size, 3), np.uint8)
+    for row, sample in enumerate(chosen):
+        image, scale = letterbox(read_image(sample.image), size, size, ModelSpec.mean)[:2]
+        images[row] = image
+        boxes[row, : len(sample.boxes)] = np.clip(sample.boxes * scale, 0, size)
+    asked = Teacher(teacher, features=True, mirror=True)
+    answers = asked.maps(tf.constant(images))
+    said, trusted = answers["teacher"], np.array([True, False])
+    network = add_feature_heads(model, config, asked.channels)
+    outputs = network(tf.cast(images, tf.float32) - tf.constant(ModelSpec.mean), training=False)
+    predictions = flatten_outputs(outputs[:-1], config)
+    sums = teacher_sums(predictions, said, tf.constant(config.anchors(size, size)), config.variances)
+    losses = normalize(sums, sums.positives, sums.positives_with_landmarks)
+    cells = [(size // stride) ** 2 for stride in config.strides]
+    parts = feature_sums(outputs[-1], answers["teacher_features"], said, cells, config.anchors_per_cell)
+    features = parts.images / len(images) + parts.faces / tf.maximum(parts.faces_unknown, 1.0)
+    return {
+        "image": images,
+        "in_view": boxes,
+        "trusted": trusted,
+        "said": said.numpy(),
+        "corrected": corrected_by_labels(said, tf.constant(boxes), tf.constant(trusted), size).numpy(),
+        "logit": (predictions[0][..., 1] - predictions[0][..., 0]).numpy(),
+        "delta": predictions[1].numpy(),
+        "landmark": predictions[2].numpy(),
+        "losses": np.array([losses.total + features, *losses[1:], features], np.float32),
+    }
+
+
+def pack(weights: str, teacher: str, data_dirs: Sequence[str], trust: Sequence[int], folder: Path) -> None:
+    """Images, faces, teacher and weights as `gpu_train.py` reads them."""
+    model, config, meta = load_model(weights)
+    check_network(config, weights)
+    if not meta.get("train"):
+        raise ValueError(f"{weights}: no training settings inside, expected a file that rf_keras.train wrote")
+    recipe = dataclasses.replace(
+        train_config_from_dict(meta["train"], weights),
+        data_dirs=tuple(data_dirs),
+        label_trust=tuple(trust),
+        teacher=teacher,
+        val_dir=None,
+    )
+    samples, sizes, held = split_samples(recipe)
+    folders = np.repeat(np.arange(len(sizes)), sizes)
+    rows = []
+    part, offset = 0, 0
+    (folder / "base").mkdir(parents=True, exist_ok=True)
+    order = np.random.default_rng(0).permutation(len(samples))  # any one part is a fair sample of all
+    file = None
+    for index in order:
+        data = samples[index].image.read_bytes()
+        if file is None or offset + len(data) > PART_BYTES:
+            part, offset = (part + 1, 0) if file else (0, 0)
+            if file:
+                file.close()
+            (folder / f"part{part}").mkdir(exist_ok=True)
+            file = (folder / f"part{part}" / "images.bin").open("wb")
+        file.write(data)
+        height, width = read_image(data).shape[:2]
+        if max(height, width) > LARGEST:
+            raise ValueError(f"{samples[index].image}: {width}×{height} pixels, expected at most {LARGEST}: shrink it")
+        rows.append((part, offset, len(data), folders[index], width, height, len(samples[index].boxes)))
+        offset += len(data)
+    if file:
+        file.close()
+    table = np.array(rows, np.int64)
+    np.savez_compressed(
+        folder / "base" / "faces.npz",
+        part=table[:, 0],
+        start=table[:, 1],
+        length=table[:, 2],
+        folder=table[:, 3],
+        size=table[:, 4:6],
+        count=table[:, 6],
+        trusted=np.array([samples[index].trusted for index in order]),
+        boxes=np.concatenate([samples[index].boxes for index in order]).astype(np.float32),
+    )
+    arrays = to_arrays(model) | {"blocks": np.array(config.blocks)}
+    np.savez(folder / "base" / "student.npz", **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(folder / "base" / "check.npz", **check_values(model, config, teacher, samples))  # type: ignore[arg-type]
+    (folder / "base" / "scrfd.onnx").write_bytes(Path(teacher).read_bytes())
+    print(f"{folder}: {len(samples)} images in {part + 1} parts, {len(held)} held out")
+
+
+def unpack(weights: str, arrays: str, output: str) -> None:
+    """The weights file that `arrays` are of; `weights` says which network, and what it learned before."""
+    model, config, meta = load_model(weights)
+    with np.load(arrays) as loaded:
+        set_arrays(model, dict(loaded), arrays)
+    meta.pop("ap", None)
+    save_model(model, config, output, meta | {"source": f"{meta.get('source', weights)}; benchmarks/gpu_train.py"})
+    print(f"wrote {output}")
+
+
+def plot(log: Path, output: Path) -> None:
+    """The losses of `gpu_train.py`'s log over the images seen, its parts one after the other."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = np.atleast_2d(np.genfromtxt(log, delimiter=","))
+    seen = rows[:, 1]
+    restarts = np.flatnonzero(np.diff(seen) < 0) + 1
+    for row in restarts:
+        seen[row:] += seen[row - 1]
+    figure, axis = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    for column, name in enumerate(("total", "box", "score", "landmark", "features"), 3):
+        axis.plot(seen / 1000, rows[:, column], label=name)
+    for row in restarts:
+        axis.axvline(seen[row] / 1000, color="0.6", linestyle=":")
+        axis.text(seen[row] / 1000, axis.get_ylim()[1], " labels correct", va="top", color="0.4")
+    axis.set(xlabel="thousand images", ylabel="training loss, first size", ylim=(0, None))
+    axis.legend(ncols=5, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, 1.15))
+    with replacing(output) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+    plt.close(figure)
+    print(f"wrote {output}")
+
+
+def main(argv: Sequence[str]) -> None:
+    flags_only(argv)
+    args = flags.FLAGS
+    with user_errors():
+        if args.arrays:
+            if not args.output:
+                raise ValueError("--arrays needs --output")
+            unpack(args.weights, args.arrays, args.output)
+            if args.plot:
+                plot(Path(args.arrays).parent / "log.csv", Path(args.plot))
+        elif args.pack and args.teacher and args.data_dir:
+            pack(args.weights, args.teacher, args.data_dir, [int(one) for one in args.label_trust], Path(args.pack))
+        else:
+            raise ValueError("give --pack with --teacher and --data_dir, or --arrays with --output")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("weights", None, "weights file (.keras) to start from", required=True)
+    flags.DEFINE_string("teacher", None, "ONNX file of the teacher")
+    flags.DEFINE_multi_string("data_dir", None, "folders that W was trained on, in their order; repeatable")
+    flags.DEFINE_list("label_trust", [], "per --data_dir 1 where labels correct the teacher, else 0 (default: nowhere)")
+    flags.DEFINE_string("pack", None, "folder to write")
+    flags.DEFINE_string("arrays", None, "file that gpu_train.py wrote")
+    flags.DEFINE_string("output", None, "weights file to write (.keras)")
+    flags.DEFINE_string("plot", None, "picture of the log beside --arrays to write (.png)")
+    app.run(main)
