@@ -167,7 +167,8 @@ def unpack(weights: str, arrays: str, output: str) -> None:
     model, config, meta = load_model(weights)
     with np.load(arrays) as loaded:
         set_arrays(model, dict(loaded), arrays)
-    meta.pop("ap", None)
+    for outdated in ("ap", "averaged"):
+        meta.pop(outdated, None)
     save_model(model, config, output, meta | {"source": f"{meta.get('source', weights)}; benchmarks/gpu_train.py"})
     print(f"wrote {output}")
 

@@ -29,7 +29,7 @@ from rf_keras.losses import (
 )
 from rf_keras.model import add_feature_heads, build_model
 from rf_keras.model_file import load_model
-from rf_keras.pipeline import DataConfig, make_batches, read_folders
+from rf_keras.pipeline import DataConfig, data_config, make_batches, read_folders
 from rf_keras.run_state import Run
 from rf_keras.synthetic import make_dataset
 from rf_keras.teacher import Teacher, check_teachable, mean_answers, mirrored_answers
@@ -359,13 +359,14 @@ def test_training_corrects_the_teacher(teacher_file: Path, data: Path, tmp_path:
     settings += ["--warmup_steps=2", "--augment=mixed", "--val_share=0", "--seed=2", f"--data_dir={data}"]
     taught = [*settings, f"--teacher={teacher_file}"]
     found = {}
-    for name, flag in {"plain": [], "corrected": ["--label_trust=1"], "mirror": ["--teacher_mirror"]}.items():
+    for name, flag in {"plain": [], "corrected": ["--label_trust=1", "--teacher_mirror"]}.items():
         run(*taught, *flag, f"--run_dir={tmp_path / name}")
         with (tmp_path / name / "metrics.csv").open(newline="") as file:
             found[name] = float(next(csv.DictReader(file))["positives_per_image"])
-    # Nearly all of this teacher's faces are on nothing, and the mean of two answers differs from one.
-    assert found["corrected"] < 0.9 * found["plain"]
-    assert found["mirror"] != found["plain"]
+    assert found["corrected"] < 0.9 * found["plain"], "nearly all of this teacher's faces are on nothing"
+    config = TrainConfig(data_dirs=("a", "b"), teacher="t", teacher_mirror=True, label_trust=(0, 1))
+    assert data_config(config).teacher_mirror and data_config(config).corrections
+    assert not data_config(replace(config, label_trust=(0, 0), teacher_mirror=False)).corrections
     for flags_given, message in (
         ([*taught, "--label_trust=1,0"], r"label_trust is \(1, 0\), expected 0 or 1 for each of 1 data folders"),
         ([*taught, "--label_trust=2"], r"label_trust is \(2,\), expected 0 or 1"),
