@@ -78,7 +78,9 @@ def run_steps(how: str, data: Path, folder: Path, root: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_dataset(tmp_path_factory.mktemp("data") / "faces", 20, seed=3, size=96)
+    # With the shipped weights no anchor of these is so near to its neighbours in loss that rounding decides whether it
+    # is mined (losses 4e-7 apart over five steps); with seed 3 one is, at the third step.
+    return make_dataset(tmp_path_factory.mktemp("data") / "faces", 20, seed=5, size=96)
 
 
 @pytest.fixture(scope="module")
