@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.gpu_pack import check_network, check_values, pack, plot, set_arrays, to_arrays, unpack
+from rf_keras import augment
 from rf_keras.config import FAST, PRESETS, REFERENCE_ANCHORS, TrainConfig, config_to_dict
 from rf_keras.model import build_model
 from rf_keras.model_file import load_model, save_model
@@ -94,6 +96,30 @@ def test_other_networks_have_no_twin(files: tuple[Path, TrainConfig], tmp_path: 
     command = [sys.executable, "benchmarks/gpu_pack.py", *arguments, "--data_dir", tmp_path / "large"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0 and "672×672 pixels, expected at most 640" in done.stderr.splitlines()[-1]
+
+
+def test_the_twin_augments_as_we_do() -> None:
+    """Its own check compares network, teacher, corrections and losses; these it has to repeat, without TensorFlow."""
+    known: dict[str, object] = {}
+    for node in ast.parse((ROOT / "benchmarks/gpu_train.py").read_text()).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name | ast.Tuple):
+            target = node.targets[0]
+            names = [target] if isinstance(target, ast.Name) else target.elts
+            values = [node.value] if isinstance(target, ast.Name) else getattr(node.value, "elts", [])
+            known |= {
+                name.id: ast.literal_eval(value)
+                for name, value in zip(names, values, strict=False)
+                if isinstance(name, ast.Name) and isinstance(value, ast.Constant | ast.Tuple)
+            }
+    recipe = augment.PRESETS["tilted"]
+    assert known["CROP_SCALES"] == recipe.crop_scales and known["MIN_FACE"] == recipe.min_face
+    assert (known["BRIGHTNESS"], known["HUE"]) == (recipe.brightness, recipe.hue)
+    assert known["FACTORS"] == recipe.contrast == recipe.saturation
+    assert known["COLOUR_CHANCE"] == recipe.colour_chance
+    assert (known["TILT_SHARE"], known["MIX_SHARE"]) == (recipe.tilt_share, recipe.mix_share)
+    for name in ("LARGEST_ANGLE", "LARGEST_STRETCH", "LARGEST_OPACITY", "MIX_SIDES"):
+        assert known[name] == getattr(augment, name), name
+    assert known["WEIGHT_DECAY"] == TrainConfig.weight_decay and known["MOMENTUM"] == TrainConfig.momentum
 
 
 def test_values_to_check_with_are_the_networks(files: tuple[Path, TrainConfig]) -> None:
