@@ -2,6 +2,7 @@
 
     python quantization/qat.py --weights W --data_dir PHOTOS             distillation: no labels needed
     python quantization/qat.py --weights W --data_dir D --multibox       and the training loss on labels
+    python quantization/qat.py --weights W --data_dir D --teacher scrfd.onnx     and a teacher's answers, as in training
     python quantization/qat.py --weights W --data_dir D --activation_swap=relu
     python quantization/qat.py --run_dir R --resume
 
@@ -29,14 +30,16 @@ from quantization.calibrate import METHODS, align_leaky, calibrate, find_images,
 from quantization.equalize import equalize_on
 from quantization.fold import copy_layer, fold, rebuild
 from quantization.qat_loop import Phase, Tuner
-from quantization.qat_run import START, TEACHER, Log, QatConfig, create, quantization_meta, read
+from quantization.qat_run import ORIGINAL, START, Log, QatConfig, create, quantization_meta, read
 from quantization.simulate import Ranges, simulate, write_back
 from quantization.source import find_source
 from rf_keras.backbones import Tensor
 from rf_keras.config import ModelConfig
-from rf_keras.model_file import load_model, save_model
+from rf_keras.model_file import load_model, read_config, save_model
 from rf_keras.pipeline import read_folders
 from rf_keras.run_dir import BEST, CURVES, LAST
+from rf_keras.teacher import Teacher, check_teachable
+from rf_keras.train_flags import numbers
 from rf_keras.wider import LabelError, Sample
 from tflite.command import flags_only, user_errors
 from tflite.files import expand_inputs
@@ -48,14 +51,14 @@ def read_samples(config: QatConfig) -> list[Sample]:
     """The images, with labels where a folder has them; without they serve distillation only.
 
     Raises:
-        ValueError: a folder without images, or labels missing for --multibox.
+        ValueError: a folder without images, or labels missing for --multibox or --label_trust.
     """
     samples: list[Sample] = []
-    for folder in config.data_dirs:
+    for folder, trusted in zip(config.data_dirs, config.label_trust or (0,) * len(config.data_dirs), strict=True):
         try:
-            samples += read_folders([folder])[0]
+            samples += read_folders([folder], trust=(trusted,))[0]
         except LabelError:
-            if config.multibox:
+            if config.multibox or trusted:
                 raise
             files, errors = expand_inputs([folder])
             if errors:
@@ -80,9 +83,9 @@ def swap_to_relu(model: keras.Model, config: ModelConfig) -> tuple[keras.Model, 
 
 
 def prepare(config: QatConfig, run_dir: Path) -> tuple[keras.Model, ModelConfig, dict[str, Any]]:
-    """Write and return the teacher, its configuration and facts: the float network, folded. It stays in the run, so
+    """Write and return the original, its configuration and facts: the float network, folded. It stays in the run, so
     that a resume needs nothing else."""
-    path = run_dir / TEACHER
+    path = run_dir / ORIGINAL
     if not path.exists():
         model, network, meta = load_model(config.weights)
         folded, network = fold(model, network)
@@ -111,13 +114,13 @@ def start_point(
 def run_all(config: QatConfig, run_dir: Path) -> None:
     """Every phase that the run has not finished."""
     samples = read_samples(config)
-    teacher, network, meta = prepare(config, run_dir)
+    original, network, meta = prepare(config, run_dir)
     facts = meta | {"source": f"{meta.get('source', config.weights)}; quantization-aware tuning by rf_keras"}
     facts.pop("ap", None)
-    tuner = Tuner(teacher, network, config, samples, run_dir, Log(run_dir))
+    tuner = Tuner(original, network, config, samples, run_dir, Log(run_dir))
 
     # ------------------------------------------------------------------------------ float tuning of a new activation
-    model, _, _ = load_model(run_dir / TEACHER)
+    model, _, _ = load_model(run_dir / ORIGINAL)
     if config.activation_swap and network.activation != "relu":
         model, network = swap_to_relu(model, network)
         tuner.network = network
@@ -161,10 +164,13 @@ def run(args: flags.FlagValues) -> None:
         given.setdefault("size", source.size or QatConfig.size)
         config = QatConfig(**given)
         run_dir = Path(args.run_dir or f"runs/{datetime.now():%Y%m%d-%H%M%S}-qat")
-        read_samples(config)  # errors in the data come before a folder is made
+        if config.teacher:
+            check_teachable(read_config(source.weights)[0])
+            Teacher(config.teacher)
+        read_samples(config)  # errors in data and teacher come before a folder is made
         create(run_dir, config)
         print(f"weights: {source.weights} ({source.how}); images from {', '.join(folders)}")
-    what = " + ".join(name for name in ("distill", "multibox") if getattr(config, name))
+    what = " + ".join(name for name in ("distill", "multibox", "teacher") if getattr(config, name))
     print(f"{config.steps} steps of {config.batch} images at {config.size} px, {what}; run directory {run_dir}")
     run_all(config, run_dir)
 
@@ -172,7 +178,10 @@ def run(args: flags.FlagValues) -> None:
 def given_settings(args: flags.FlagValues) -> dict[str, Any]:
     """Settings that the user gave on the command line."""
     names = [field.name for field in dataclasses.fields(QatConfig) if field.name not in ("weights", "data_dirs")]
-    return {name: args[name].value for name in names if args[name].value is not None}
+    given = {name: args[name].value for name in names if args[name].value is not None}
+    if "label_trust" in given:
+        given["label_trust"] = numbers("label_trust", given["label_trust"], int)
+    return given
 
 
 def main(argv: Sequence[str]) -> None:
@@ -199,6 +208,8 @@ def define_flags() -> None:
         "warmup_steps": "steps of linear growth to the peak",
         "distill": "imitate the float network",
         "multibox": "the training loss on labels",
+        "teacher": "SCRFD network (.onnx) to learn from, too, as rf_keras.train does (default: none)",
+        "teacher_mirror": "ask the teacher about mirror images, too, and learn the mean of both answers",
         "learn_ranges": "train the activation ranges instead of freezing them",
         "ema_decay": "of the averaged weights",
         "swap_steps": "steps of float tuning after --activation_swap",
@@ -211,10 +222,20 @@ def define_flags() -> None:
         "val_every": "steps between validations and checkpoints",
         "seed": "of order and augmentation",
     }
-    makers: dict[type, Any] = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+    makers: dict[type, Any] = {
+        bool: flags.DEFINE_boolean,
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        str: flags.DEFINE_string,
+    }
     for name, text in texts.items():
         default = getattr(QatConfig, name)
         makers[type(default)](name, None, text if "default" in text else f"{text} (default {default})")
+    flags.DEFINE_list(
+        "label_trust",
+        None,
+        "per --data_dir 1 where its labels correct the teacher's scores, else 0, comma-separated (default: nowhere)",
+    )
     flags.DEFINE_enum("method", None, METHODS, f"how activation ranges are chosen (default {QatConfig.method})")
     flags.DEFINE_enum("activation_swap", None, ["relu"], "replace LeakyReLU by ReLU and tune in float first")
 

@@ -1,4 +1,4 @@
-"""The tuning loop: imitate a teacher, average the weights, keep the best by held-out loss, survive a kill."""
+"""The tuning loop: imitate the float network, average the weights, keep the best by held-out loss, survive a kill."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ import tensorflow as tf
 import tf_keras as keras
 from tqdm import tqdm
 
-from quantization.calibrate import load_images
 from quantization.distill import distillation_loss
 from quantization.qat_run import Log, QatConfig
 from rf_keras.augment import AugmentConfig
 from rf_keras.config import ModelConfig, TrainConfig
-from rf_keras.losses import multibox_sums, normalize
+from rf_keras.losses import corrected_by_labels, multibox_sums, normalize, teacher_sums
 from rf_keras.matching import match
 from rf_keras.model import flatten_outputs
 from rf_keras.optimization import learning_rate, update_average
@@ -37,7 +36,8 @@ SWAP_AUGMENT = AugmentConfig(
     flip_chance=0.5,
 )
 
-Step = Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]
+Batch = dict[str, tf.Tensor]
+Step = Callable[[Batch], dict[str, tf.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,11 @@ class Phase:
     name: str
     steps: int
     learning_rate: float
+
+
+def network_input(batch: Batch) -> tf.Tensor:
+    """Float32 [B, S, S, 3] of a batch's images, mean subtracted."""
+    return tf.cast(batch["image"], tf.float32) - tf.constant(ModelSpec.mean, tf.float32)
 
 
 class Tuned:
@@ -73,7 +78,7 @@ class Tuner:
     """Runs phases of one run.
 
     Args:
-        teacher: folded float network.
+        original: folded float network.
         network: its configuration.
         config: of the run.
         samples: all images; `val_images` of them, chosen by the seed, are held out.
@@ -83,18 +88,33 @@ class Tuner:
 
     def __init__(
         self,
-        teacher: keras.Model,
+        original: keras.Model,
         network: ModelConfig,
         config: QatConfig,
         samples: Sequence[Sample],
         run_dir: Path,
         log: Log,
     ) -> None:
-        self.teacher, self.network, self.config, self.run_dir, self.log = teacher, network, config, run_dir, log
+        self.original, self.network, self.config, self.run_dir, self.log = original, network, config, run_dir, log
         order = np.random.default_rng(config.seed).permutation(len(samples))
         self.samples = [samples[index] for index in sorted(order[config.val_images :])]
-        paths = [samples[index].image for index in sorted(order[: config.val_images])]
-        self.held = load_images(paths, config.size, config.size, fewest=1, antialias=network.antialias)
+        held = [samples[index] for index in sorted(order[: config.val_images])]
+        held_out = make_batches(held, self._data(AugmentConfig(), 1), np.arange(len(held)), drop_remainder=False)
+        self.signature = held_out.element_spec
+        self.held = list(held_out)
+
+    def _data(self, augment: AugmentConfig, batch: int) -> DataConfig:
+        """How batches of photos are made; with a teacher they hold its answers."""
+        config = self.config
+        return DataConfig(
+            size=config.size,
+            batch=batch,
+            augment=augment,
+            seed=config.seed,
+            teacher=config.teacher or None,
+            teacher_mirror=config.teacher_mirror,
+            corrections=any(config.label_trust),
+        )
 
     def run(self, phase: Phase, model: keras.Model) -> Tuned:
         """Tune `model` in place; goes on from the phase's newest checkpoint.
@@ -125,7 +145,7 @@ class Tuner:
 
         # ------------------------------------------------------------------------------------------- data
         augment = AUGMENT if phase.name == "qat" else SWAP_AUGMENT
-        data = DataConfig(size=config.size, batch=config.batch, augment=augment, seed=config.seed)
+        data = self._data(augment, config.batch)
         stream = sample_stream([len(self.samples)], None, config.seed, phase.steps * config.batch)
         batches = iter(make_batches(self.samples, data, stream, first * config.batch))
 
@@ -167,22 +187,14 @@ class Tuner:
     ) -> Step:
         config, network = self.config, self.network
         anchors = tf.constant(network.anchors(config.size, config.size))
-        mean = tf.constant(ModelSpec().mean)
 
         # The number of faces differs from batch to batch; without a signature each would be traced anew.
-        signature = {
-            "image": tf.TensorSpec([None, config.size, config.size, 3], tf.uint8),
-            "boxes": tf.TensorSpec([None, None, 4], tf.float32),
-            "landmarks": tf.TensorSpec([None, None, 5, 2], tf.float32),
-            "count": tf.TensorSpec([None], tf.int32),
-        }
-
-        @tf.function(input_signature=[signature], autograph=False)
-        def train_step(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            images = tf.cast(batch["image"], tf.float32) - mean
+        @tf.function(input_signature=[self.signature], autograph=False)
+        def train_step(batch: Batch) -> dict[str, tf.Tensor]:
+            images = network_input(batch)
             parts: dict[str, tf.Tensor] = {}
             loss = tf.constant(0.0)
-            expected = self.teacher(images, training=False) if config.distill else []
+            expected = self.original(images, training=False) if config.distill else []
             with tf.GradientTape() as tape:
                 outputs = model(images, training=True)
                 if config.distill:
@@ -196,6 +208,9 @@ class Tuner:
                     found = multibox_sums(flat, matched, *faces, anchors, network.variances)
                     parts["multibox"] = normalize(found, found.positives, found.positives_with_landmarks).total
                     loss += parts["multibox"]
+                if config.teacher:
+                    parts["teacher"] = self._teacher_loss(outputs, batch)
+                    loss += parts["teacher"]
             gradients = tape.gradient(loss, variables)
             optimizer.apply_gradients(zip(gradients, variables, strict=True))
             step.assign_add(1)
@@ -204,28 +219,37 @@ class Tuner:
 
         return train_step
 
+    def _teacher_loss(self, outputs: Sequence[tf.Tensor], batch: Batch) -> tf.Tensor:
+        """The training loss on a teacher's answers."""
+        said, size = batch["teacher"], self.config.size
+        if any(self.config.label_trust):
+            said = corrected_by_labels(said, batch["in_view"], batch["trusted"], size)
+        anchors = tf.constant(self.network.anchors(size, size))
+        sums = teacher_sums(flatten_outputs(outputs, self.network), said, anchors, self.network.variances)
+        return normalize(sums, sums.positives, sums.positives_with_landmarks).total
+
     def _held_out_loss(self, tuned: Tuned) -> float:
-        """Distillation loss of the averaged weights on the held-out images; the weights in training are put back."""
+        """Loss of the averaged weights on the held-out images: distance from the teacher's answers if there is a
+        teacher, else from the float network. The weights in training are put back."""
         model = tuned.model
         current = [variable.numpy() for variable in model.trainable_variables]
         tuned.set_average()
-        mean = np.asarray(ModelSpec().mean, np.float32)
-        losses = []
-        for image in self.held:
-            pixels = tf.constant(image[None].astype(np.float32) - mean)
-            losses.append(float(self._loss_of(model)(pixels)))
+        loss = self._loss_of(model)
+        losses = [float(loss(batch)) for batch in self.held]
         for variable, value in zip(model.trainable_variables, current, strict=True):
             variable.assign(value)
         return float(np.mean(losses))
 
-    def _loss_of(self, model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
-        """Compiled distillation loss of `model`, traced once."""
+    def _loss_of(self, model: keras.Model) -> Callable[[Batch], tf.Tensor]:
+        """Compiled loss of `model` on a batch, traced once."""
         if getattr(self, "_traced", (None, None))[0] is not model:
-            function = tf.function(
-                lambda x: (
-                    distillation_loss(model(x, training=False), self.teacher(x, training=False), self.network).total
-                ),
-                autograph=False,
-            )
-            self._traced = (model, function)
+
+            def loss(batch: Batch) -> tf.Tensor:
+                images = network_input(batch)
+                outputs = model(images, training=False)
+                if self.config.teacher:
+                    return self._teacher_loss(outputs, batch)
+                return distillation_loss(outputs, self.original(images, training=False), self.network).total
+
+            self._traced = (model, tf.function(loss, input_signature=[self.signature], autograph=False))
         return self._traced[1]

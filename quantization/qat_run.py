@@ -14,7 +14,7 @@ from quantization.simulate import Ranges
 from rf_keras.run_dir import CONFIG, CURVES, METRICS, RunError
 from tflite.files import replacing, write_text
 
-TEACHER = "teacher.keras"  # the folded float network that the run imitates
+ORIGINAL = "original.keras"  # the folded float network that the run imitates
 START = "start.keras"  # the folded, equalized network with its ranges, before the first step
 COLUMNS = (
     "phase",
@@ -25,6 +25,7 @@ COLUMNS = (
     "box",
     "landmark",
     "multibox",
+    "teacher",
     "val_loss",
     "images_per_second",
 )
@@ -44,6 +45,8 @@ class QatConfig:
         warmup_steps: of linear growth to the peak.
         distill: imitate the float network (no labels needed).
         multibox: the training loss on labels.
+        teacher: ONNX file of a stronger detector to learn from, too (`rf_keras.teacher.Teacher`); "": none.
+        teacher_mirror, label_trust: as in training (`rf_keras.config.TrainConfig`).
         learn_ranges: train the activation ranges; else they stay as calibrated.
         ema_decay: of the averaged weights that are kept.
         activation_swap: "relu": replace LeakyReLU and tune in float first; "": keep.
@@ -63,6 +66,9 @@ class QatConfig:
     warmup_steps: int = 30
     distill: bool = True
     multibox: bool = False
+    teacher: str = ""
+    teacher_mirror: bool = False
+    label_trust: tuple[int, ...] = ()
     learn_ranges: bool = False
     ema_decay: float = 0.99
     activation_swap: str = ""
@@ -90,7 +96,11 @@ class QatConfig:
         for name in ("warmup_steps", "swap_steps"):
             need(getattr(self, name) >= 0, name, "0 or more")
         need(0 <= self.ema_decay < 1, "ema_decay", "a number from 0 to below 1")
-        need(self.distill or self.multibox, "distill", "a loss: distill, multibox or both")
+        need(self.distill or self.multibox or bool(self.teacher), "distill", "a loss: distill, multibox or a teacher")
+        for name in ("teacher_mirror", "label_trust"):
+            need(bool(self.teacher) or not getattr(self, name), name, "nothing without a teacher")
+        trust = len(self.label_trust) in (0, len(self.data_dirs)) and set(self.label_trust) <= {0, 1}
+        need(trust, "label_trust", f"0 or 1 for each of {len(self.data_dirs)} data folders")
         need(self.activation_swap in ("", "relu"), "activation_swap", "relu")
         need(self.method in METHODS, "method", f"one of {METHODS}")
         need(LOWEST_PERCENTILE <= self.percentile <= 100, "percentile", f"{LOWEST_PERCENTILE} to 100")
@@ -116,7 +126,7 @@ def read(run_dir: Path) -> QatConfig:
     path = run_dir / CONFIG
     try:
         data: dict[str, Any] = json.loads(path.read_text())
-        data["data_dirs"] = tuple(data["data_dirs"])
+        data |= {name: tuple(data.get(name, ())) for name in ("data_dirs", "label_trust")}
         return QatConfig(**data)
     except FileNotFoundError as error:
         raise RunError(f"{run_dir}: no run to resume, {CONFIG} is missing") from error
@@ -164,7 +174,7 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
     figure, axes = plt.subplots(1, len(phases), figsize=(6 * len(phases), 4), squeeze=False)
     for axis, phase in zip(axes[0], phases, strict=True):
         mine = [row for row in rows if row["phase"] == phase]
-        for key in ("loss", "score", "box", "landmark", "val_loss"):
+        for key in ("loss", "score", "box", "landmark", "multibox", "teacher", "val_loss"):
             values = [(int(row["step"]), float(row[key])) for row in mine if row.get(key) not in (None, "")]
             axis.plot(*zip(*values, strict=True), label=key) if values else None
         axis.set(xlabel="step", ylabel="loss", title=phase, yscale="log")

@@ -2,6 +2,8 @@
 
     python -m rf_keras.average --weights LAST.keras --weights BEFORE.keras --output AVERAGE.keras
 
+Quantization-aware runs too, where they started from the same ranges and kept them.
+
 Source: model soups (Wortsman et al. 2022). Averages of networks that were trained apart mean nothing.
 """
 
@@ -17,7 +19,6 @@ from absl import app, flags
 
 from rf_keras.adapt import added_blocks
 from rf_keras.config import ModelConfig, config_to_dict
-from rf_keras.model import build_model
 from rf_keras.model_file import load_model, save_model
 from tflite.command import flags_only, user_errors
 
@@ -43,7 +44,7 @@ def average_weights(sources: Sequence[Loaded]) -> keras.Model:
             key = differing[0]
             raise ValueError(f"{name}: {key} is {found[key]}, expected {wanted[key]} as in {sources[0][2]}")
         parts.append((model, added_blocks(network, config, name)))
-    average = build_model(config)
+    average = keras.models.clone_model(sources[0][0])  # BatchNormalization may be folded into its convs
     for layer in average.layers:
         weights = [
             model.get_layer(layer.name).get_weights() for model, added in parts if not layer.name.startswith(added)
@@ -59,9 +60,11 @@ def main(argv: Sequence[str]) -> None:
         if len(args.weights) < 2:
             raise ValueError(f"--weights: {len(args.weights)} given, expected two or more")
         loaded = [(*load_model(path), path) for path in args.weights]
+        ranges = loaded[0][2].get("quantization")
         for _, _, meta, path in loaded:
-            if meta.get("quantization"):
-                raise ValueError(f"{path}: quantization-aware weights, expected those that rf_keras.train saves")
+            if meta.get("quantization") != ranges:
+                expected = "the same or none (quantization-aware runs from the same weights, at the same size)"
+                raise ValueError(f"{path}: its quantization ranges differ from {loaded[0][3]}'s, expected {expected}")
         average = average_weights([(model, config, path) for model, config, _, path in loaded])
         _, config, meta, _ = loaded[0]
         # AP was measured of the first file, not of this one.

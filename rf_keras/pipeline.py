@@ -93,10 +93,19 @@ def data_config(config: TrainConfig) -> DataConfig:
     )
 
 
-def read_folders(data_dirs: Sequence[str | Path], max_missing: float = 0.0) -> tuple[list[Sample], list[int]]:
-    """Samples of several folders, joined, and how many come from each (what `sample_stream` needs)."""
+def read_folders(
+    data_dirs: Sequence[str | Path], max_missing: float = 0.0, trust: Sequence[int] = ()
+) -> tuple[list[Sample], list[int]]:
+    """Samples of several folders, joined, and how many come from each (what `sample_stream` needs).
+
+    Args:
+        max_missing: as `read_labels` takes it.
+        trust: per folder 1 where its samples are `trusted`, else 0; empty: nowhere.
+    """
     groups = [read_labels(folder, max_missing) for folder in data_dirs]
-    return [sample for group in groups for sample in group], [len(group) for group in groups]
+    flags = trust or [0] * len(groups)
+    samples = [replace(one, trusted=bool(flag)) for group, flag in zip(groups, flags, strict=True) for one in group]
+    return samples, [len(group) for group in groups]
 
 
 def sample_stream(sizes: Sequence[int], weights: Sequence[float] | None, seed: int, total: int) -> np.ndarray:

@@ -13,7 +13,6 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +66,7 @@ def split_samples(config: TrainConfig, max_missing: float = 0.0) -> tuple[list[S
     Without `val_dir` the same share of every folder is held out, chosen by the seed.
     """
     folders: list[str | Path] = list(config.data_dirs) or [synthetic_dir("train", config.size)]
-    samples, sizes = read_folders(folders, max_missing)
-    trust = np.repeat(config.label_trust or [0] * len(sizes), sizes)
-    samples = [replace(one, trusted=bool(flag)) for one, flag in zip(samples, trust, strict=True)]
+    samples, sizes = read_folders(folders, max_missing, config.label_trust)
     val_dir = config.val_dir or (None if config.data_dirs else synthetic_dir("val", config.size))
     if val_dir is not None:
         return samples, sizes, read_folders([val_dir], max_missing)[0][: config.val_images]

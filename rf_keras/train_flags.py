@@ -140,7 +140,7 @@ def parse_anchor_sizes(text: str) -> tuple[tuple[float, ...], ...]:
         raise ValueError(f"--anchor_sizes is {text!r}, expected e.g. 10,20/32,64/128,256") from error
 
 
-def _numbers(name: str, parts: list[str], kind: Callable[[str], Any]) -> tuple[Any, ...]:
+def numbers(name: str, parts: list[str], kind: Callable[[str], Any]) -> tuple[Any, ...]:
     """The parts of a comma-separated flag as numbers."""
     try:
         return tuple(kind(part) for part in parts)
@@ -158,7 +158,7 @@ def given_settings(args: flags.FlagValues) -> dict[str, Any]:
         if value is None:
             continue
         if name in LISTS:
-            value = _numbers(name, value, LISTS[name])
+            value = numbers(name, value, LISTS[name])
         given[name] = value
     if args.data_dir:
         given["data_dirs"] = tuple(args.data_dir)
@@ -171,7 +171,7 @@ def given_network(args: flags.FlagValues) -> dict[str, Any]:
     if "anchor_sizes" in given:
         given["anchor_sizes"] = parse_anchor_sizes(given["anchor_sizes"])
     if "blocks" in given:
-        given["blocks"] = _numbers("blocks", given["blocks"], int)
+        given["blocks"] = numbers("blocks", given["blocks"], int)
     return given
 
 

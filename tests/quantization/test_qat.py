@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import dataclasses
 import signal
 import subprocess
@@ -11,14 +12,18 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from quantization import convert, qat
+from quantization import convert, qat, qat_loop, qat_run
 from quantization.distill import LEVEL_PRIOR, distillation_loss
 from quantization.qat_run import QatConfig, create, read
 from rf_keras.config import ModelConfig
-from rf_keras.model import build_model
+from rf_keras.losses import normalize, teacher_sums
+from rf_keras.model import build_model, flatten_outputs
 from rf_keras.model_file import load_model, save_model
 from rf_keras.run_dir import RunError
-from tflite.spec import read_spec
+from rf_keras.teacher import Teacher
+from rf_keras.wider import LabelError
+from tests.rf_keras.test_teacher import make_teacher
+from tflite.spec import ModelSpec, read_spec
 
 from .conftest import SIZE, randomize
 from .test_convert import parsed
@@ -99,7 +104,7 @@ def test_run_directory(finished: Path) -> None:
         "best.keras",
         "last.keras",
         "start.keras",
-        "teacher.keras",
+        "original.keras",
     } <= names
     rows = (finished / "metrics.csv").read_text().splitlines()
     assert [row.split(",")[:2] for row in rows[1:]] == [["qat", "2"], ["qat", "4"]]
@@ -122,14 +127,22 @@ def test_export_equals_the_simulation(finished: Path, photos: Path) -> None:
     assert read_spec(finished / "m.tflite").quantization == "int8-qat"
 
 
-def test_relu_swap_with_both_losses_and_learned_ranges(config: QatConfig, weights_file: Path, tmp_path: Path) -> None:
-    labelled = tmp_path / "data"
-    (labelled / "images").mkdir(parents=True)
+@pytest.fixture(scope="module")
+def labelled(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The photos, each with one face."""
+    folder = tmp_path_factory.mktemp("labelled")
+    (folder / "images").mkdir()
     lines = []
-    for path in sorted(Path(config.data_dirs[0]).iterdir()):
-        (labelled / "images" / path.name).write_bytes(path.read_bytes())
+    for path in sorted(photos.iterdir()):
+        (folder / "images" / path.name).write_bytes(path.read_bytes())
         lines += [f"# {path.name}", "10 10 30 30 " + "-1 -1 -1 " * 5 + "1"]
-    (labelled / "label.txt").write_text("\n".join(lines) + "\n")
+    (folder / "label.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_relu_swap_with_both_losses_and_learned_ranges(
+    config: QatConfig, weights_file: Path, labelled: Path, tmp_path: Path
+) -> None:
     changed = dataclasses.replace(
         config,
         weights=str(weights_file),
@@ -151,6 +164,70 @@ def test_relu_swap_with_both_losses_and_learned_ranges(config: QatConfig, weight
     assert before["image"] == pytest.approx(after["image"])
     assert any(abs(before[name][1] - after[name][1]) > 1e-7 for name in before), "learned ranges move"
     assert "multibox" in (run_dir / "metrics.csv").read_text().splitlines()[0]
+
+
+def test_a_teacher_instead_of_the_float_network(config: QatConfig, labelled: Path, tmp_path: Path) -> None:
+    taught = dataclasses.replace(
+        config,
+        data_dirs=(str(labelled),),
+        teacher=str(make_teacher(tmp_path / "teacher.onnx")),
+        distill=False,
+        learning_rate=0.01,
+        ema_decay=0.0,
+    )
+    losses = {}
+    for name, changed in {
+        "plain": taught,
+        "corrected": dataclasses.replace(taught, teacher_mirror=True, label_trust=(1,), steps=2),
+    }.items():
+        run_dir = tmp_path / name
+        create(run_dir, changed)
+        assert read(run_dir) == changed
+        qat.run_all(changed, run_dir)
+        with (run_dir / "metrics.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert all(row["teacher"] == row["loss"] and not row["score"] for row in rows), "it is the only loss"
+        losses[name] = [float(row["loss"]) for row in rows], [float(row["val_loss"]) for row in rows]
+    assert losses["plain"][1][1] < 0.9 * losses["plain"][1][0], "the answers on held-out images are learned"
+    assert losses["corrected"][0][0] != pytest.approx(losses["plain"][0][0], rel=0.01)
+
+    # The held-out loss is that of the answers, by hand.
+    samples = qat.read_samples(taught)
+    original, network, _ = load_model(tmp_path / "plain" / "original.keras")
+    tuner = qat_loop.Tuner(original, network, taught, samples, tmp_path, qat_run.Log(tmp_path))
+    teacher, anchors = Teacher(taught.teacher), tf.constant(network.anchors(SIZE, SIZE))
+    by_hand = []
+    for image in (batch["image"].numpy() for batch in tuner.held):
+        outputs = flatten_outputs(original(image.astype(np.float32) - ModelSpec.mean), network)
+        sums = teacher_sums(outputs, tf.constant(teacher(image)), anchors, network.variances)
+        by_hand.append(float(normalize(sums, sums.positives, sums.positives).total))
+    values = [tf.Variable(value) for value in original.trainable_variables]
+    assert tuner._held_out_loss(qat_loop.Tuned(original, values, values)) == pytest.approx(np.mean(by_hand), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--nodistill"], "distill is False, expected a loss: distill, multibox or a teacher"),
+        (["--teacher_mirror"], "teacher_mirror is True, expected nothing without a teacher"),
+        (["--label_trust=1"], r"label_trust is \(1,\), expected nothing without a teacher"),
+        (["--teacher=absent.onnx"], "absent.onnx: no such file, expected an SCRFD network"),
+        (["--teacher=absent.onnx", "--label_trust=1,0"], "expected 0 or 1 for each of 1 data folders"),
+        (["--teacher=absent.onnx", "--label_trust=yes"], "--label_trust is 'yes', expected numbers split by commas"),
+    ],
+)
+def test_what_a_teacher_needs(config: QatConfig, tmp_path: Path, given: list[str], message: str) -> None:
+    start = [f"--weights={config.weights}", f"--data_dir={config.data_dirs[0]}", f"--run_dir={tmp_path / 'run'}"]
+    with pytest.raises(ValueError, match=message):
+        qat.run(parsed(qat, *start, *given))
+    assert not (tmp_path / "run").exists()
+
+
+def test_trust_needs_labels(config: QatConfig, tmp_path: Path) -> None:
+    teacher = str(make_teacher(tmp_path / "teacher.onnx"))
+    assert qat.read_samples(dataclasses.replace(config, teacher=teacher))
+    with pytest.raises(LabelError, match="label"):
+        qat.read_samples(dataclasses.replace(config, teacher=teacher, label_trust=(1,)))
 
 
 def test_killed_command_goes_on_to_the_same_weights(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
+from quantization.fold import fold
 from rf_keras.average import average_weights
 from rf_keras.config import FAST, ModelConfig
 from rf_keras.model import build_model
@@ -56,11 +57,20 @@ def test_the_command(root: Path, tmp_path: Path) -> None:
     assert meta == {"train": {"size": 320}, "averaged": [str(first), str(second)]}
     assert {float(weight.flat[0]) for weight in model.get_weights()} == {1.0, 2.5}
 
-    save_model(filled(SMALL, 4.0), SMALL, tmp_path / "qat.keras", {"quantization": {"ranges": {}}})
+    ranges = {"quantization": {"size": [64, 64], "ranges": {"image": [0.0, 1.0]}}}
+    folded, folded_config = fold(filled(SMALL, 1.0), SMALL)
+    for name, value in (("qat", 4.0), ("other_qat", 6.0)):
+        folded.set_weights([np.full_like(weight, value) for weight in folded.get_weights()])
+        save_model(folded, folded_config, tmp_path / f"{name}.keras", ranges)
+    both = ["--weights", tmp_path / "qat.keras", "--weights", tmp_path / "other_qat.keras"]
+    assert run(root, *both, "--output", output).returncode == 0
+    model, _, meta = load_model(output)
+    assert meta["quantization"] == ranges["quantization"], "convert.py goes by them"
+    assert all((weight == 5.0).all() for weight in model.get_weights())
     save_model(build_model(FAST), FAST, tmp_path / "wide.keras")
     for others, message in (
         ([], "--weights: 1 given, expected two or more"),
-        (["qat.keras"], "qat.keras: quantization-aware weights, expected those"),
+        (["qat.keras"], "qat.keras: its quantization ranges differ from "),
         (["wide.keras"], "wide.keras: neck_channels is 48, expected 16 as in "),
         (["none.keras"], "none.keras: no such weights file"),
     ):
