@@ -25,6 +25,9 @@ def test_default_model_ships_and_all_are_listed(root: Path) -> None:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         assert listed[path.name] == digest and digest in card
         assert path.stat().st_size <= (600_000 if "mnet025" in path.name else 1_200_000)
+    for path in sorted((root / "rf_keras" / "weights").iterdir()):
+        assert f"{path.name}` |" in card and hashlib.sha256(path.read_bytes()).hexdigest() in card, path.name
+        assert path.stat().st_size < 2_000_000
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
