@@ -181,7 +181,7 @@ def test_bad_input_of_convert(
         (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--multibox"], "no label file"),
         (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--val_images", "99"], "12 images, expected at least"),
         (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--size", "100"], "size is 100, expected a multiple of 32"),
-        (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--nodistill"], "distill, multibox or both"),
+        (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--nodistill"], "distill, multibox or a teacher"),
         (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--steps", "0"], "steps is 0, expected at least 1"),
     ],
 )

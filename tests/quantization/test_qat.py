@@ -208,7 +208,6 @@ def test_a_teacher_instead_of_the_float_network(config: QatConfig, labelled: Pat
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--nodistill"], "distill is False, expected a loss: distill, multibox or a teacher"),
         (["--teacher_mirror"], "teacher_mirror is True, expected nothing without a teacher"),
         (["--label_trust=1"], r"label_trust is \(1,\), expected nothing without a teacher"),
         (["--teacher=absent.onnx"], "absent.onnx: no such file, expected an SCRFD network"),
