@@ -178,7 +178,8 @@ def test_a_teacher_instead_of_the_float_network(config: QatConfig, labelled: Pat
     losses = {}
     for name, changed in {
         "plain": taught,
-        "corrected": dataclasses.replace(taught, teacher_mirror=True, label_trust=(1,), steps=2),
+        "mirrored": dataclasses.replace(taught, teacher_mirror=True, steps=2),
+        "corrected": dataclasses.replace(taught, label_trust=(1,), steps=2),
     }.items():
         run_dir = tmp_path / name
         create(run_dir, changed)
@@ -189,7 +190,9 @@ def test_a_teacher_instead_of_the_float_network(config: QatConfig, labelled: Pat
         assert all(row["teacher"] == row["loss"] and not row["score"] for row in rows), "it is the only loss"
         losses[name] = [float(row["loss"]) for row in rows], [float(row["val_loss"]) for row in rows]
     assert losses["plain"][1][1] < 0.9 * losses["plain"][1][0], "the answers on held-out images are learned"
-    assert losses["corrected"][0][0] != pytest.approx(losses["plain"][0][0], rel=0.01)
+    for name in ("mirrored", "corrected"):
+        assert losses[name][0][0] != pytest.approx(losses["plain"][0][0], rel=0.01), name
+        assert losses[name][1][0] != pytest.approx(losses["plain"][1][0], rel=0.01), name
 
     # The held-out loss is that of the answers, by hand.
     samples = qat.read_samples(taught)
