@@ -15,7 +15,7 @@ import tf_keras as keras
 from quantization import convert, qat, qat_loop, qat_run
 from quantization.distill import LEVEL_PRIOR, distillation_loss
 from quantization.qat_run import QatConfig, create, read
-from rf_keras.config import ModelConfig
+from rf_keras.config import SMALL_ANCHORS, ModelConfig
 from rf_keras.losses import normalize, teacher_sums
 from rf_keras.model import build_model, flatten_outputs
 from rf_keras.model_file import load_model, save_model
@@ -222,6 +222,16 @@ def test_what_a_teacher_needs(config: QatConfig, tmp_path: Path, given: list[str
     start = [f"--weights={config.weights}", f"--data_dir={config.data_dirs[0]}", f"--run_dir={tmp_path / 'run'}"]
     with pytest.raises(ValueError, match=message):
         qat.run(parsed(qat, *start, *given))
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_anchors_cannot_be_taught(config: QatConfig, tmp_path: Path) -> None:
+    small = dataclasses.replace(PLAIN, anchor_sizes=SMALL_ANCHORS)
+    save_model(build_model(small), small, tmp_path / "small.keras")
+    teacher = make_teacher(tmp_path / "teacher.onnx")
+    given = [f"--weights={tmp_path / 'small.keras'}", f"--data_dir={config.data_dirs[0]}", f"--teacher={teacher}"]
+    with pytest.raises(ValueError, match="give --anchor_sizes 16,32/64,128/256,512"):
+        qat.run(parsed(qat, *given, f"--run_dir={tmp_path / 'run'}"))
     assert not (tmp_path / "run").exists()
 
 
