@@ -11,6 +11,7 @@ from typing import Any
 
 from quantization.calibrate import DEFAULT_PERCENTILE, LOWEST_PERCENTILE, METHODS
 from quantization.simulate import Ranges
+from rf_keras.config import trust_fits
 from rf_keras.run_dir import CONFIG, CURVES, METRICS, RunError
 from tflite.files import replacing, write_text
 
@@ -99,7 +100,7 @@ class QatConfig:
         need(self.distill or self.multibox or bool(self.teacher), "distill", "a loss: distill, multibox or a teacher")
         for name in ("teacher_mirror", "label_trust"):
             need(bool(self.teacher) or not getattr(self, name), name, "nothing without a teacher")
-        trust = len(self.label_trust) in (0, len(self.data_dirs)) and set(self.label_trust) <= {0, 1}
+        trust = trust_fits(self.label_trust, self.data_dirs)
         need(trust, "label_trust", f"0 or 1 for each of {len(self.data_dirs)} data folders")
         need(self.activation_swap in ("", "relu"), "activation_swap", "relu")
         need(self.method in METHODS, "method", f"one of {METHODS}")

@@ -97,6 +97,11 @@ def model_config_from_dict(data: dict[str, Any], name: str = "config") -> ModelC
     return ModelConfig(**data)
 
 
+def trust_fits(label_trust: tuple[int, ...], data_dirs: tuple[str, ...]) -> bool:
+    """Whether `label_trust` says 0 or 1 for each data folder, or nothing at all."""
+    return len(label_trust) in (0, len(data_dirs)) and set(label_trust) <= {0, 1}
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything a training run depends on; written to its `config.json`, from which it can be repeated.
@@ -191,7 +196,7 @@ class TrainConfig:
             need(getattr(self, name) >= 0, name, "0 or more")
         for name in ("teacher_features", "teacher_mirror", "label_trust"):
             need(bool(self.teacher) or not getattr(self, name), name, "0 or nothing without a teacher")
-        trust = len(self.label_trust) in (0, len(self.data_dirs)) and set(self.label_trust) <= {0, 1}
+        trust = trust_fits(self.label_trust, self.data_dirs)
         need(trust, "label_trust", f"0 or 1 for each of {len(self.data_dirs)} data folders")
         need(all(0 < m < 1 for m in self.milestones), "milestones", "shares of the run between 0 and 1")
         sizes = self.model.anchor_sizes
