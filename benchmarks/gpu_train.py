@@ -9,9 +9,6 @@ day on two CPU cores. `benchmarks/gpu_pack.py` makes PACKED, and turns the array
 What differs from the Keras training: any number of images per step, bfloat16, a teacher who is also asked about the
 mirror image, windows and tilts cut out of the photo in one interpolation, and a last part in which labels correct
 the teacher (`correct`). The rate follows the clock, so a run ends when it was told to, and no two are equal.
-
-`--device cpu --half --reuse 4` does the same on a CPU that multiplies bfloat16 (AVX512_BF16, AMX): compiled, and each
-answered window serves four times, as asking the teacher takes as long as the network's own step.
 """
 
 from __future__ import annotations
@@ -22,9 +19,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -54,7 +51,6 @@ BRIGHTNESS, FACTORS, HUE, COLOUR_CHANCE = 32.0, (0.5, 1.5), 18.0, 0.5
 TILT_SHARE, LARGEST_ANGLE, LARGEST_STRETCH = 0.3, 30.0, 1.25
 MIX_SHARE, LARGEST_OPACITY, MIX_SIDES = 0.4, 0.5, (0.2, 0.7)
 MOMENTUM, WEIGHT_DECAY, CLIP_NORM, EMA_SHARE = 0.9, 5e-4, 10.0, 1e-3
-POOL = 1024  # windows kept at each size where they serve more than once
 # Labels against the teacher, in the last part.
 CORRECTED_MIX_SHARE = 0.2
 LOOKED_AT = 1024  # anchors of highest score per image
@@ -541,70 +537,6 @@ def grids(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     return anchors, scale, anchors[:, :2] - scale / 2
 
 
-class Windows(NamedTuple):
-    """Images [B, 3, S, S] in 0-255, answers [B, A, 15] about them, about their mirror images (where windows serve more
-    than once), the teacher's maps."""
-
-    image: Tensor
-    said: Tensor
-    said_turned: Tensor
-    maps: list[Tensor]
-
-
-def taught_windows(trainer: Trainer, size: int, batch: int, corrected: bool, grid: tuple[Tensor, Tensor]) -> Windows:
-    """New random windows and what the teacher, corrected by labels or not, says of them and of their mirror images.
-
-    Args:
-        grid: corner [A, 2] and stride [A, 1] of each anchor's cell, pixels.
-    """
-    shares = (0.0, CORRECTED_MIX_SHARE) if corrected else (TILT_SHARE, MIX_SHARE)  # labels follow neither
-    image, boxes, holds = sample_batch(trainer.photos, batch, size, trainer.bases, *shares)
-    rgb = ((image.flip(1) - 127.5) / 128).to(trainer.teacher_dtype)
-    plain, maps = said_of(trainer.ask, rgb.contiguous(memory_format=torch.channels_last), *grid)
-    turned, _ = said_of(trainer.ask, rgb.flip(3).contiguous(memory_format=torch.channels_last), *grid)
-    said = both(plain, mirrored(turned, size))
-    if corrected:
-        said = correct(said, boxes, holds, size)
-    if trainer.reuse == 1:
-        return Windows(image, said, said, maps)
-    said_turned = both(turned, mirrored(plain, size))
-    if corrected:
-        faces = torch.stack([size - boxes[..., 2], boxes[..., 1], size - boxes[..., 0], boxes[..., 3]], -1)
-        real = (boxes[..., 2:] > boxes[..., :2]).all(-1, keepdim=True)
-        said_turned = correct(said_turned, torch.where(real, faces, torch.zeros_like(faces)), holds, size)
-    return Windows(image, said, said_turned, maps)
-
-
-class Pool:
-    """The last `POOL` windows with their answers, from which batches are drawn, half of each mirrored."""
-
-    def __init__(self, draw_new: Callable[[int], Windows], batch: int, reuse: int) -> None:
-        self.draw_new, self.batch, self.new = draw_new, batch, max(4, batch // reuse)
-        self.count = 0
-        self.image = self.said = torch.zeros(0)
-        self.put(batch)
-
-    def put(self, number: int) -> None:
-        """Answer about `number` new windows; they take the places of the oldest."""
-        for _ in range(number // self.new):
-            found = self.draw_new(self.new)
-            if not self.count:
-                self.image = torch.empty(POOL, *found.image.shape[1:], dtype=torch.uint8)
-                self.said = torch.empty(2, POOL, *found.said.shape[1:])
-            rows = torch.arange(self.count, self.count + self.new) % POOL
-            self.image[rows] = found.image.to(torch.uint8)
-            self.said[0, rows], self.said[1, rows] = found.said, found.said_turned
-            self.count += self.new
-
-    def draw(self) -> tuple[Tensor, Tensor]:
-        """Images [B, 3, S, S] and answers [B, A, 15]."""
-        self.put(self.new)
-        rows = torch.randperm(min(self.count, POOL))[: self.batch]
-        turned = torch.rand(len(rows)) < 0.5
-        image = self.image[rows].float()
-        return torch.where(turned[:, None, None, None], image.flip(3), image), self.said[turned.long(), rows]
-
-
 class Step:
     """One training step at one size, captured as a CUDA graph where there is a GPU."""
 
@@ -614,22 +546,22 @@ class Step:
         anchors, scale, corners = grids(size, device)
         mean = constant(MEAN, device)[:, None, None]
         self.losses = torch.zeros(5, device=device)
-
-        def draw_new(number: int) -> Windows:
-            with torch.no_grad():
-                return taught_windows(trainer, size, number, corrected, (corners, scale))
-
-        pool = Pool(draw_new, batch, trainer.reuse) if trainer.reuse > 1 else None
+        shares = (0.0, CORRECTED_MIX_SHARE) if corrected else (TILT_SHARE, MIX_SHARE)  # labels follow neither
 
         def run() -> None:
             with torch.no_grad():
-                if pool:
-                    (image, said), maps = pool.draw(), []
-                else:
-                    image, said, _, maps = draw_new(batch)
+                image, boxes, holds = sample_batch(trainer.photos, batch, size, trainer.bases, *shares)
+                rgb = ((image.flip(1) - 127.5) / 128).to(trainer.teacher_dtype)
+                rgb = rgb.contiguous(memory_format=torch.channels_last)
+                said, maps = said_of(trainer.teacher, rgb, corners, scale)
+                rgb = rgb.flip(3).contiguous(memory_format=torch.channels_last)
+                turned, _ = said_of(trainer.teacher, rgb, corners, scale)
+                said = both(said, mirrored(turned, size))
+                if corrected:
+                    said = correct(said, boxes, holds, size)
                 x = (image - mean).contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, torch.bfloat16, enabled=trainer.half, cache_enabled=False):
-                outputs = trainer.learn(x)
+                outputs = trainer.student(x)
             losses = taught_loss(outputs, said, maps, anchors)
             losses[0].backward()
             trainer.update()
@@ -655,26 +587,20 @@ class Step:
 class Trainer:
     """Weights, momentum, averaged weights and data: all that the steps share."""
 
-    def __init__(
-        self, folder: Path, device: torch.device, weights: Sequence[float], *, half: bool, features: bool, reuse: int
-    ) -> None:
-        self.device, self.half, self.reuse = device, half, reuse
-        on_gpu = device.type == "cuda"
-        self.teacher_dtype = torch.float16 if on_gpu and half else torch.float32
+    def __init__(self, folder: Path, device: torch.device, weights: Sequence[float]) -> None:
+        self.device = device
+        self.half = device.type == "cuda"
+        self.teacher_dtype = torch.float16 if self.half else torch.float32
         self.photos = Photos(folder, weights, device)
         self.bases = colour_bases(device)
         self.teacher = Teacher(folder / "base" / "scrfd.onnx", self.teacher_dtype).to(device)
         self.teacher = self.teacher.to(memory_format=torch.channels_last).eval()
         with np.load(folder / "base" / "student.npz") as arrays, torch.no_grad():
             probe = torch.zeros(1, 3, 64, 64, dtype=self.teacher_dtype, device=device)
-            channels = self.teacher(probe)[3][0].shape[1] if features else 0
+            channels = self.teacher(probe)[3][0].shape[1]
             blocks = tuple(int(n) for n in arrays["blocks"])
             self.student = Student({k: arrays[k] for k in arrays.files if k != "blocks"}, blocks, channels)  # type: ignore[arg-type]
         self.student.to(device).train()
-        self.learn, self.answer = self.student, self.teacher
-        if half and not on_gpu:  # a GPU replays captured graphs instead
-            self.learn = torch.compile(self.student, dynamic=False)
-            self.answer = torch.compile(self.teacher, dynamic=False, options={"freezing": True})
         self.learned = list(self.student.p.values())
         self.kernels = [value for value in self.learned if value.ndim == 4]
         self.momenta = [torch.zeros_like(value) for value in self.learned]
@@ -683,12 +609,6 @@ class Trainer:
         self.rate = torch.zeros((), device=device)
         for value in self.learned:
             value.grad = torch.zeros_like(value)
-
-    def ask(self, image: Tensor, *, compiled: bool = True) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        """The teacher's answers (`Teacher.forward`), in half precision where the trainer says so."""
-        bfloat = self.half and self.device.type == "cpu"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat):
-            return (self.answer if compiled else self.teacher)(image)
 
     @torch.no_grad()
     def update(self) -> None:
@@ -761,16 +681,13 @@ def check(trainer: Trainer, folder: Path) -> dict[str, float]:
     image = known["image"].permute(0, 3, 1, 2).float()
     anchors, scale, corners = grids(size, trainer.device)
     rgb = ((image.flip(1) - 127.5) / 128).to(trainer.teacher_dtype)
-    ask = partial(trainer.ask, compiled=False)
-    said, maps = said_of(ask, rgb, corners, scale)
-    said = both(said, mirrored(said_of(ask, rgb.flip(3), corners, scale)[0], size))
+    said, maps = said_of(trainer.teacher, rgb, corners, scale)
+    said = both(said, mirrored(said_of(trainer.teacher, rgb.flip(3), corners, scale)[0], size))
     corrected = correct(known["said"], known["in_view"], known["trusted"], size)
     trainer.student.eval()
     outputs = trainer.student(image - constant(MEAN, trainer.device)[:, None, None])
     trainer.student.train()
     there = known["said"][..., 0] >= TEACHER_FLOOR
-    losses = taught_loss(outputs, known["said"], maps, anchors)
-    part = slice(0 if outputs[3] else 1, 5 if outputs[3] else 4)  # the sum and the last are of features, too
     pairs = {
         "score": (said[..., 0], known["said"][..., 0]),
         "box and points": (said[..., 1:][there], known["said"][..., 1:][there]),
@@ -778,7 +695,7 @@ def check(trainer: Trainer, folder: Path) -> dict[str, float]:
         "logit": (outputs[0], known["logit"]),
         "delta": (outputs[1], known["delta"]),
         "landmark": (outputs[2], known["landmark"]),
-        "losses": (losses[part], known["losses"][part]),
+        "losses": (taught_loss(outputs, known["said"], maps, anchors), known["losses"]),
     }
     found = {key: float((a - b).abs().max() / b.abs().max()) for key, (a, b) in pairs.items()}
     if bad := [key for key, value in found.items() if not value < 0.03]:
@@ -792,17 +709,12 @@ def run(args: flags.FlagValues) -> None:
     if len(sizes) != len(batches) or any(size % 32 for size in sizes) or min(batches) < 4:
         raise ValueError(f"--size {sizes}, --batch {batches}: expected multiples of 32, and 4 images or more for each")
     device = torch.device(args.device)
-    on_gpu = device.type == "cuda"
-    half = on_gpu if args.half is None else args.half
-    if args.reuse > 1 and (on_gpu or args.features):
-        raise ValueError(f"--reuse {args.reuse}: expected 1 on a GPU, and with --features, which are not kept")
     torch.manual_seed(args.seed)
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
-    weights = [float(w) for w in args.data_weights]
-    trainer = Trainer(Path(args.pack), device, weights, half=half, features=args.features, reuse=args.reuse)
+    trainer = Trainer(Path(args.pack), device, [float(w) for w in args.data_weights])
     print(f"{len(trainer.photos)} photos after {time.time() - began:.0f} s", flush=True)
     print(f"against rf_keras: {check(trainer, Path(args.pack))}", flush=True)
 
@@ -813,12 +725,12 @@ def run(args: flags.FlagValues) -> None:
 
     trainer.rate.fill_(0.0)
     deadline = began + args.seconds
-    facts: dict[str, Any] = {"device": torch.cuda.get_device_name() if on_gpu else "cpu"}
+    facts: dict[str, Any] = {"device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu"}
     with (output / "log.csv").open("w", newline="") as file:
         log = csv.writer(file)
         for name, corrected, peak in (("taught", False, args.learning_rate), ("corrected", True, args.second_rate)):
-            if args.corrected_share == (0 if corrected else 1):
-                continue
+            if corrected and not args.corrected_share:
+                break
             made = steps(corrected)
             now = time.time()
             share = 1.0 if corrected else 1 - args.corrected_share
@@ -851,8 +763,5 @@ if __name__ == "__main__":
     flags.DEFINE_list("batch", ["64", "128"], "images per step at each of them")
     flags.DEFINE_list("data_weights", ["0.6", "0.17", "0.17", "0.06"], "share of each folder")
     flags.DEFINE_string("device", "cuda", "cuda or cpu")
-    flags.DEFINE_boolean("half", None, "bfloat16 where it suffices (default: on a GPU); on a CPU compiled, too")
-    flags.DEFINE_boolean("features", True, "learn the teacher's features, too")
-    flags.DEFINE_integer("reuse", 1, "steps that a window and the teacher's answers serve; above 1 on a CPU only", 1)
     flags.DEFINE_integer("seed", 0, "of the random draws")
     app.run(main)
