@@ -26,7 +26,7 @@ import tf_keras as keras
 from absl import app, flags
 
 from quantization.bias import correct_biases
-from quantization.calibrate import METHODS, align_leaky, calibrate, find_images, load_images
+from quantization.calibrate import METHODS, calibrate, find_images, load_images
 from quantization.equalize import equalize_on
 from quantization.fold import copy_layer, fold, rebuild
 from quantization.qat_loop import Phase, Tuner
@@ -135,8 +135,6 @@ def run_all(config: QatConfig, run_dir: Path) -> None:
     result = tuner.run(Phase("qat", config.steps, config.learning_rate), simulated)
     for name, weights in ((LAST, result.set_average), (BEST, result.set_best)):
         final = write_back(weights(), start)
-        if config.learn_ranges:
-            final = align_leaky(start, final)
         save_model(start, network, run_dir / name, facts | quantization_meta(config, final))
     print(f"wrote {run_dir / BEST}, {run_dir / LAST}, {run_dir / CURVES}")
     print(f"next: python quantization/convert.py --int8 --weights {run_dir} --size {config.size}")

@@ -28,6 +28,9 @@ INT8_MAX = 127
 # Below this share of the kernel's largest |weight| a channel's scale stops shrinking: a dead channel would otherwise
 # get a scale near 0, and its bias divided by it would overflow int32.
 SMALLEST_CHANNEL = 1e-4
+# How fast a trained range moves, relatively, for a rate of 1: Adam's steps are as long as its rate, and at the 3e-5 of
+# weights a range would not move at all.
+GROWTH_RATE = 40.0
 # Layers that only move values: TFLite demands the same scale before and after them.
 SAME_SCALE = (layers.ZeroPadding2D, layers.UpSampling2D, layers.MaxPooling2D)
 ACTIVATIONS = (layers.ReLU, layers.LeakyReLU)
@@ -68,23 +71,64 @@ def range_keys(model: keras.Model) -> dict[str, str]:
 
 
 class FixedRange(tfmot.quantization.keras.quantizers.Quantizer):
-    """int8 fake-quant of activations with an assigned range, frozen or (learn=True) trained by its own gradient."""
+    """int8 fake-quant of activations with an assigned range, frozen or times a trained factor.
 
-    def __init__(self, low: float, high: float, learn: bool = False) -> None:
-        self.low, self.high, self.learn = float(low), float(high), learn
+    Args:
+        low, high: the range, in the tensor's own units; 0 is inside.
+        growth: scalar g of `simulate.growths`: the range is then (low, high) · exp(`GROWTH_RATE` · g), its zero point
+            stays, and g is trained by what a wider step does to each value: the rounding error of one inside, the
+            bound itself for one outside (learned step size quantization, Esser et al. 2020). None: frozen.
+    """
+
+    def __init__(self, low: float, high: float, growth: tf.Variable | None = None) -> None:
+        self.low, self.high, self.growth = float(low), float(high), growth
 
     def build(self, tensor_shape: Any, name: str, layer: keras.layers.Layer) -> dict[str, tf.Variable]:
         def variable(side: str, value: float) -> tf.Variable:
             initial = keras.initializers.Constant(value)
-            return layer.add_weight(f"{name}_{side}", initializer=initial, trainable=self.learn)
+            return layer.add_weight(f"{name}_{side}", initializer=initial, trainable=False)
 
-        return {"min_var": variable("min", self.low), "max_var": variable("max", self.high)}
+        found = {"min_var": variable("min", self.low), "max_var": variable("max", self.high)}
+        if self.growth is not None:
+            found["growth"] = layer.range_growth = self.growth  # as an attribute it is one of the layer's weights
+        return found
 
     def __call__(self, inputs: Tensor, training: bool, weights: Mapping[str, tf.Variable], **kwargs: Any) -> Tensor:
-        return tf.quantization.fake_quant_with_min_max_vars(inputs, weights["min_var"], weights["max_var"], num_bits=8)
+        low, high = weights["min_var"], weights["max_var"]
+        if "growth" not in weights:
+            return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high, num_bits=8)
+        below = tf.round(-255 * low / (high - low))  # steps below 0
+        step = (high - low) / 255 * tf.exp(GROWTH_RATE * weights["growth"])
+        steps = tf.clip_by_value(inputs / step, -below, 255 - below)
+        return (steps + tf.stop_gradient(tf.round(steps) - steps)) * step
+
+    @staticmethod
+    def bounds(weights: Mapping[str, tf.Variable]) -> tuple[float, float]:
+        """(low, high) as trained."""
+        factor = float(tf.exp(GROWTH_RATE * weights["growth"])) if "growth" in weights else 1.0
+        return float(weights["min_var"]) * factor, float(weights["max_var"]) * factor
 
     def get_config(self) -> dict[str, Any]:
-        return {"low": self.low, "high": self.high, "learn": self.learn}
+        return {"low": self.low, "high": self.high}
+
+
+def growths(model: keras.Model) -> dict[str, tf.Variable]:
+    """A trainable scalar, 0 at first, for each range of a folded model but the input's: range name → variable.
+
+    Ranges on the two sides of a LeakyReLU have one in common, so that their ratio stays as `calibrate.align_leaky`
+    left it.
+    """
+    keys = range_keys(model)
+    same = {key: key for key in keys.values() if key != INPUT}
+
+    def first(key: str) -> str:
+        return key if same[key] == key else first(same[key])
+
+    for layer in model.layers:
+        if isinstance(layer, layers.LeakyReLU):
+            same[first(keys[layer.name])] = first(keys[parents(layer)[0]])
+    found = {key: tf.Variable(0.0, name=f"growth_{key}") for key in same if same[key] == key}
+    return {key: found[first(key)] for key in same}
 
 
 class ChannelWeights(tfmot.quantization.keras.quantizers.Quantizer):
@@ -163,7 +207,7 @@ def simulate(
         ranges: (low, high) of every range that `range_keys(model)` names, in the tensor's own units; 0 is always
         included. height, width: input size in pixels; None leaves it open.
         heads_float: leave the nine output convs in float.
-        learn_ranges: make the ranges trainable.
+        learn_ranges: train a factor of each range but the input's (`FixedRange`).
 
     Returns:
         A model with the inputs and outputs of `model`.
@@ -172,6 +216,7 @@ def simulate(
         KeyError: a range is missing.
     """
     keys = range_keys(model)
+    trained = growths(model) if learn_ranges else {}
 
     by_name = {layer.name: layer for layer in model.layers}
 
@@ -183,13 +228,12 @@ def simulate(
         if layer.name not in keys or (heads_float and is_head(layer.name)):
             return None
         low, high = ranges[keys[layer.name]]
-        return FixedRange(min(low, 0.0), max(high, 0.0), learn_ranges)
+        return FixedRange(min(low, 0.0), max(high, 0.0), trained.get(keys[layer.name]))
 
     def replace(layer: keras.layers.Layer, sources: list[Tensor]) -> Tensor:
         output = quantizer(layer)
         if isinstance(layer, layers.InputLayer):
             assert output is not None
-            output.learn = False  # the input's range is the pixels', whatever the loss would like
             return QuantizeLayer(output, name="quant_image")(sources[0])
         kernel = None
         if isinstance(layer, CONVS) and not (heads_float and is_head(layer.name)):
@@ -234,15 +278,13 @@ def write_back(simulated: keras.Model, model: keras.Model) -> Ranges:
     keys = range_keys(model)
     for layer in simulated.layers:
         if isinstance(layer, QuantizeLayer):
-            variables = layer.quantizer_vars
-            ranges[INPUT] = (float(variables["min_var"]), float(variables["max_var"]))
+            ranges[INPUT] = FixedRange.bounds(layer.quantizer_vars)
         elif isinstance(layer, QuantizeWrapperV2):
             if layer._weight_vars:
                 values = [variable.numpy() for variable in conv_variables(layer)]
                 model.get_layer(layer.layer.name).set_weights(values)
             if layer._output_quantizers:
-                low, high = (float(layer._output_quantizer_vars[side]) for side in ("min_var", "max_var"))
-                ranges[keys[layer.layer.name]] = (low, high)
+                ranges[keys[layer.layer.name]] = FixedRange.bounds(layer._output_quantizer_vars)
         elif isinstance(layer, CONVS):
             model.get_layer(layer.name).set_weights(layer.get_weights())
     return ranges

@@ -2,11 +2,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantization.simulate import ChannelWeights, Ranges, input_range, range_keys, simulate, write_back
+from quantization.fold import copy_layer, rebuild
+from quantization.simulate import (
+    GROWTH_RATE,
+    INPUT,
+    ChannelWeights,
+    FixedRange,
+    Ranges,
+    growths,
+    input_range,
+    range_keys,
+    simulate,
+    write_back,
+)
 from rf_keras.config import ModelConfig
 
 
@@ -82,8 +95,42 @@ def test_learned_ranges_are_trainable_except_the_input(
 ) -> None:
     learning = simulate(folded[0], ranges, learn_ranges=True)
     more = len(learning.trainable_variables) - len(simulated.trainable_variables)
-    outputs = [name for name in range_keys(folded[0]) if name != "image"]
-    assert more == 2 * len(outputs)
+    assert more == len({growth.ref() for growth in growths(folded[0]).values()})
+    assert INPUT not in growths(folded[0])
+    images = np.random.default_rng(0).uniform(-100, 100, (1, 64, 64, 3)).astype(np.float32)
+    for a, b in zip(learning(images), simulated(images), strict=True):  # nothing learned yet
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_ranges_on_both_sides_of_a_leaky_relu_grow_together(
+    folded: tuple[keras.Model, ModelConfig], ranges: Ranges
+) -> None:
+    found = growths(folded[0])
+    assert found["stem_conv"] is found["stem_act"]
+    assert found["ssh_8_5_1_conv"] is found["ssh_8_5_1_act"] is not found["ssh_8_concat"]
+    learning = simulate(folded[0], ranges, learn_ranges=True)
+    growth = next(v for v in learning.trainable_variables if v.name.startswith("growth_stem_conv"))
+    growth.assign(np.log(2) / GROWTH_RATE)
+    copy = rebuild(folded[0], copy_layer)
+    after = write_back(learning, copy)
+    for name, bounds in ranges.items():
+        factor = 2 if name in ("stem_conv", "stem_act") else 1
+        assert after[name] == pytest.approx((factor * bounds[0], factor * bounds[1]), rel=1e-5), name
+
+
+def test_gradient_of_a_growing_range_by_hand() -> None:
+    """Steps of 0.5 from −64 to 63.5: 0.2 rounds down to 0 (error −0.4 steps), 100 meets the bound of 127 steps."""
+    growth = tf.Variable(0.0)
+    quantizer = FixedRange(-64.0, 63.5, growth)
+    weights = {"min_var": tf.constant(-64.0), "max_var": tf.constant(63.5), "growth": growth}
+    for value, expected, slope, passed in ((0.2, 0.0, -0.2, 1.0), (100.0, 63.5, 63.5, 0.0), (-80.0, -64.0, -64.0, 0.0)):
+        x = tf.constant(value)
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            y = quantizer(x, True, weights)
+        assert float(y) == pytest.approx(expected)
+        assert float(tape.gradient(y, growth)) == pytest.approx(GROWTH_RATE * slope, rel=1e-5)
+        assert float(tape.gradient(y, x)) == pytest.approx(passed)
 
 
 def test_missing_range_is_an_error(folded: tuple[keras.Model, ModelConfig], ranges: Ranges) -> None:
