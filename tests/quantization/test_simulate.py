@@ -110,12 +110,22 @@ def test_ranges_on_both_sides_of_a_leaky_relu_grow_together(
     assert found["ssh_8_5_1_conv"] is found["ssh_8_5_1_act"] is not found["ssh_8_concat"]
     learning = simulate(folded[0], ranges, learn_ranges=True)
     growth = next(v for v in learning.trainable_variables if v.name.startswith("growth_stem_conv"))
-    growth.assign(np.log(2) / GROWTH_RATE)
+    growth.assign(np.log(1 / 8) / GROWTH_RATE)
     copy = rebuild(folded[0], copy_layer)
     after = write_back(learning, copy)
     for name, bounds in ranges.items():
-        factor = 2 if name in ("stem_conv", "stem_act") else 1
+        factor = 1 / 8 if name in ("stem_conv", "stem_act") else 1
         assert after[name] == pytest.approx((factor * bounds[0], factor * bounds[1]), rel=1e-5), name
+    images = np.random.default_rng(0).uniform(-100, 100, (1, 64, 64, 3)).astype(np.float32)
+    steps = [(after[name][1] - after[name][0]) / 255 for name in folded[0].output_names]
+
+    def apart(frozen: keras.Model) -> list[float]:
+        """Mean difference from the growing network, in steps of each output."""
+        pairs = zip(learning(images), frozen(images), steps, strict=True)
+        return [float(np.mean(np.abs(a - b))) / step for a, b, step in pairs]
+
+    assert max(apart(simulate(copy, after))) < 0.5, "frozen at what was written it is the same network"
+    assert max(apart(simulate(copy, ranges))) > 1, "which the one before is not"
 
 
 def test_gradient_of_a_growing_range_by_hand() -> None:
