@@ -172,14 +172,14 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     phases = list(dict.fromkeys(row["phase"] for row in rows))
-    figure, axes = plt.subplots(1, len(phases), figsize=(6 * len(phases), 4), squeeze=False)
+    figure, axes = plt.subplots(1, len(phases), figsize=(7 * len(phases), 4), squeeze=False)
     for axis, phase in zip(axes[0], phases, strict=True):
         mine = [row for row in rows if row["phase"] == phase]
         for key in ("loss", "score", "box", "landmark", "multibox", "teacher", "val_loss"):
             values = [(int(row["step"]), float(row[key])) for row in mine if row.get(key) not in (None, "")]
             axis.plot(*zip(*values, strict=True), label=key) if values else None
         axis.set(xlabel="step", ylabel="loss", title=phase, yscale="log")
-        axis.legend()
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
         axis.grid(alpha=0.3)
     figure.tight_layout()
     with replacing(path) as temporary:
