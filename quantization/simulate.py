@@ -89,7 +89,7 @@ class FixedRange(tfmot.quantization.keras.quantizers.Quantizer):
             return layer.add_weight(f"{name}_{side}", initializer=initial, trainable=False)
 
         found = {"min_var": variable("min", self.low), "max_var": variable("max", self.high)}
-        if self.growth is not None:
+        if self.growth is not None and self.high > self.low:  # a dead tensor's range has no step to train
             found["growth"] = layer.range_growth = self.growth  # as an attribute it is one of the layer's weights
         return found
 

@@ -128,6 +128,15 @@ def test_ranges_on_both_sides_of_a_leaky_relu_grow_together(
     assert max(apart(simulate(copy, ranges))) > 1, "which the one before is not"
 
 
+def test_a_dead_tensor_stays_dead_with_learned_ranges(folded: tuple[keras.Model, ModelConfig], ranges: Ranges) -> None:
+    dead = ranges | {"ssh_8_concat": (0.0, 0.0)}
+    images = np.full((1, 64, 64, 3), 50.0, np.float32)
+    frozen, learning = (simulate(folded[0], dead, learn_ranges=learn)(images) for learn in (False, True))
+    for a, b in zip(frozen, learning, strict=True):
+        assert np.isfinite(b).all()
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
 def test_gradient_of_a_growing_range_by_hand() -> None:
     """Steps of 0.5 from −64 to 63.5: 0.2 rounds down to 0 (error −0.4 steps), 100 meets the bound of 127 steps."""
     growth = tf.Variable(0.0)
