@@ -12,7 +12,8 @@ import tf_keras as keras
 
 from rf_keras.config import ModelConfig
 from rf_keras.model import face_logit, output_names
-from tflite.postprocess import Detections, detections_from_outputs
+from tflite.decode import Candidates, decode_outputs
+from tflite.postprocess import Detections, detections_from_candidates
 from tflite.preprocess import letterbox
 from tflite.spec import ModelSpec
 
@@ -96,9 +97,14 @@ class KerasDetector:
 
     def detect(self, image: np.ndarray, score_threshold: float, iou_threshold: float) -> Detections:
         """Faces in a uint8 BGR image [H, W, 3], in its pixels."""
+        found, spec, scale = self.candidates(image, score_threshold)
+        return detections_from_candidates(found, spec, image.shape[:2], scale, iou_threshold)
+
+    def candidates(self, image: np.ndarray, score_threshold: float) -> tuple[Candidates, ModelSpec, float]:
+        """What `detect` suppresses, in input pixels, with the input's spec and its pixels per image pixel."""
         pixels, scale = self.size.apply(image, self._mean, self.config.antialias)
         outputs = {name: value.numpy() for name, value in self._infer(pixels[None]).items()}
         height, width = pixels.shape[:2]
         spec = self.config.spec(height, width)
         anchors = self._anchors(height, width)
-        return detections_from_outputs(outputs, anchors, spec, image.shape[:2], scale, score_threshold, iou_threshold)
+        return decode_outputs(outputs, anchors, spec, score_threshold), spec, scale

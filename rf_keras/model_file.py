@@ -29,6 +29,17 @@ class ModelFileError(ValueError):
     """A weights file that cannot be read; the message names it, what was found and what was expected."""
 
 
+def check_suffix(path: str | Path) -> None:
+    """Refuse what `save_model` would refuse, before long work.
+
+    Raises:
+        ModelFileError: `path` does not end in .keras.
+    """
+    suffix = Path(path).suffix
+    if suffix != ".keras":
+        raise ModelFileError(f"{path}: weights are saved as .keras files, found suffix {suffix!r}")
+
+
 def save_model(model: keras.Model, config: ModelConfig, path: str | Path, meta: dict[str, Any] | None = None) -> None:
     """Write `model` to `path` (.keras), deflated, under a temporary name first.
 
@@ -42,8 +53,7 @@ def save_model(model: keras.Model, config: ModelConfig, path: str | Path, meta: 
         ModelFileError: `path` does not end in .keras.
     """
     path = Path(path)
-    if path.suffix != ".keras":
-        raise ModelFileError(f"{path}: weights are saved as .keras files, found suffix {path.suffix!r}")
+    check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         raw, packed = Path(folder) / "raw.keras", Path(folder) / "packed.keras"

@@ -76,6 +76,12 @@ def detections_from_outputs(
     return detections_from_candidates(found, spec, image_size, scale, iou_threshold)
 
 
+def to_image(boxes: np.ndarray, image_size: tuple[int, int], scale: float) -> np.ndarray:
+    """Boxes float32 [N, 4] from input pixels to image pixels, clipped to (height, width); `scale` as `letterbox`'s."""
+    height, width = image_size
+    return np.minimum(np.maximum(boxes / np.float32(scale), 0), np.array((width, height, width, height), np.float32))
+
+
 def detections_from_candidates(
     found: Candidates,
     spec: ModelSpec,
@@ -84,9 +90,7 @@ def detections_from_candidates(
     iou_threshold: float | None = None,
 ) -> Detections:
     """The second half of `detections_from_outputs`: back to image pixels, clip, NMS."""
-    height, width = image_size
-    boxes = found.boxes / np.float32(scale)
-    boxes = np.minimum(np.maximum(boxes, 0), np.array((width, height, width, height), np.float32))
+    boxes = to_image(found.boxes, image_size, scale)
     overlap = spec.iou_threshold if iou_threshold is None else iou_threshold
     keep = nms(boxes, found.logits, overlap, max_candidates=spec.max_candidates, max_faces=spec.max_faces)
     return Detections(boxes[keep], sigmoid(found.logits[keep]), found.landmarks[keep] / np.float32(scale))
