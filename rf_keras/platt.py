@@ -186,11 +186,26 @@ def ap_of(seen: Sequence[Seen], lines: Sequence[Line] | None = None) -> dict[str
     return found
 
 
-def checked(seen: Sequence[Seen], strides: Sequence[int]) -> dict[str, dict[str, float]]:
-    """AP before and after, each half of the images with lines of the other half, averaged."""
-    halves = (seen[::2], seen[1::2])
+def checked(seen: Sequence[Seen], strides: Sequence[int], images: int) -> dict[str, dict[str, float]] | None:
+    """AP before and after, each half of the images with lines of the other half, averaged.
+
+    Args:
+        seen: those of all images at one size, then at the next.
+        strides: of the levels.
+        images: how many there are.
+
+    Returns:
+        {"before": `ap_of`, "after": `ap_of`}; None where a half has too few detections to fit.
+    """
+    halves: tuple[list[Seen], list[Seen]] = ([], [])
+    for index, image in enumerate(seen):
+        halves[index % images % 2].append(image)
+    try:
+        lines = [fit_lines(half, strides)[0] for half in halves]
+    except ValueError:
+        return None
     before = [ap_of(half) for half in halves]
-    after = [ap_of(half, fit_lines(other, strides)[0]) for half, other in zip(halves, halves[::-1], strict=True)]
+    after = [ap_of(half, of_other) for half, of_other in zip(halves, lines[::-1], strict=True)]
     return {
         name: {key: round(float(np.mean([one[key] for one in both])), 2) for key in both[0]}
         for name, both in (("before", before), ("after", after))
@@ -215,7 +230,7 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
             {"stride": stride, "slope": round(a, 4), "offset": round(b, 4)} | count
             for stride, (a, b), count in zip(config.strides, lines, counts, strict=True)
         ],
-        "ap_other_half": checked(seen, config.strides),
+        "ap_other_half": checked(seen, config.strides, len(truths)),
     }
     apply_lines(model, config, lines)
     if "quantization" in meta:
@@ -230,10 +245,12 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
             f"stride {level['stride']:2}: logit · {level['slope']:.3f} {level['offset']:+.3f}"
             f"   ({level['hits']:,} faces, {level['false_alarms']:,} false alarms above {FIT_SCORE})"
         )
-    for key, before in report["ap_other_half"]["before"].items():
-        print(
-            f"AP of faces {key} px, each half by the other's lines: {before} → {report['ap_other_half']['after'][key]}"
-        )
+    figures = report["ap_other_half"]
+    if figures is None:
+        print(f"too few detections to fit halves of the {len(truths)} images: whether AP gains was not checked")
+    else:
+        for key, before in figures["before"].items():
+            print(f"AP of faces {key} px, each half by the other's lines: {before} → {figures['after'][key]}")
     print(f"wrote {args.output}")
     if args.json:
         write_text(Path(args.json), json.dumps(report, indent=1) + "\n")

@@ -70,10 +70,13 @@ def test_levels_are_brought_to_the_finest_ones_scale() -> None:
     for count in counts:
         assert count["hits"] + count["false_alarms"] == 4000
     # Scores that already agree stay: AP of the one half by the other's lines cannot fall far, nor rise.
-    same = checked(images([(1.0, 0.0)] * 3), (8, 16, 32))
+    same = checked(images([(1.0, 0.0)] * 3), (8, 16, 32), 1200)
+    assert same is not None
     assert same["after"]["0+"] == pytest.approx(same["before"]["0+"], abs=0.5)
-    apart = checked(images([(1.0, 0.0), (1.0, 2.0), (1.0, -2.0)]), (8, 16, 32))
+    apart = checked(images([(1.0, 0.0), (1.0, 2.0), (1.0, -2.0)]), (8, 16, 32), 1200)
+    assert apart is not None
     assert apart["after"]["0+"] > apart["before"]["0+"] + 3
+    assert checked(images(LINES, 30), (8, 16, 32), 90) is None, "enough for all, too few for a half"
 
 
 def test_what_counts_neither_way() -> None:
@@ -151,7 +154,7 @@ def run(root: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command(root: Path, tmp_path: Path) -> None:
-    weights = root / "rf_keras" / "weights" / "retinaface_fast_qat.keras"
+    weights = root / "rf_keras" / "weights" / "retinaface_fast_qat_320.keras"
     faces = make_dataset(tmp_path / "faces", 60, 3, 320)
     output, facts = tmp_path / "scaled.keras", tmp_path / "scaled.json"
     given = ("--weights", weights, "--data_dir", faces)
