@@ -2,11 +2,12 @@
 
     python -m rf_keras.platt --weights W.keras --data_dir D [--data_dir D2] [--size 640] --output SCALED.keras
 
-Each level has a score head of its own, and a teacher's quality scores or mined negatives leave them on different
-scales: what one level calls 0.5 is a face more often than at another. AP, NMS and a threshold compare scores across
-levels, so this costs most where few detections decide, among large faces. Here a logistic regression per level says
-which straight line takes its logits to the log odds of a face, and the heads' weights take that line in. The finest
-level stays as it is. In quantization-aware weights the scores' ranges move along.
+Each level has a score head of its own, and tuning by a teacher's quality scores leaves them on different scales: what
+one level calls 0.5 is a face more often than at another. AP, NMS and a threshold compare scores across levels, so this
+costs most where few detections decide, among large faces. Here a logistic regression per level says which straight
+line takes its logits to the log odds of a face, and the heads' weights take that line in. The finest level stays as it
+is. In quantization-aware weights the scores' ranges move along. Networks that learned otherwise gained nothing
+(BUILD_NOTES): the command prints what each half of the images gains by the lines of the other half.
 
 Source: J. Platt, Probabilistic outputs for support vector machines, 1999.
 """

@@ -79,6 +79,20 @@ def test_levels_are_brought_to_the_finest_ones_scale() -> None:
     assert checked(images(LINES, 30), (8, 16, 32), 90) is None, "enough for all, too few for a half"
 
 
+def test_halves_are_of_images_not_of_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    halves = []
+
+    def note(seen: Sequence[Seen], strides: Sequence[int]) -> tuple[list[tuple[float, float]], list[dict[str, int]]]:
+        halves.append([image.truth for image in seen])
+        return [(1.0, 0.0)] * len(strides), []
+
+    monkeypatch.setattr("rf_keras.platt.fit_lines", note)
+    views = images([(1.0, 0.0)], 3)
+    checked([*views, *views], (8,), 3)
+    first, second, third = (image.truth for image in views)
+    assert halves == [[first, third, first, third], [second, second]]
+
+
 def test_what_counts_neither_way() -> None:
     """Second detections on a face, and those on faces that do not count, say nothing about scores."""
     seen = images([(1.0, 0.0)])
@@ -115,6 +129,10 @@ def test_a_score_that_says_the_opposite() -> None:
 def test_the_heads_take_the_lines_in(logits: int) -> None:
     config = dataclasses.replace(SMALL, class_logits=logits)
     model = build_model(config)
+    for layer in model.layers:
+        if layer.name.startswith("class_"):
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel, np.linspace(-2, 2, len(bias))])
     image = tf.random.stateless_normal((1, 64, 64, 3), (1, 2)) * 60
     before = dict(zip(output_names(config), model(image), strict=True))
     apply_lines(model, config, LINES)
