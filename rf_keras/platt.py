@@ -6,8 +6,8 @@ Each level has a score head of its own, and tuning by a teacher's quality scores
 one level calls 0.5 is a face more often than at another. AP, NMS and a threshold compare scores across levels, so this
 costs most where few detections decide, among large faces. Here a logistic regression per level says which straight
 line takes its logits to the log odds of a face, and the heads' weights take that line in. The finest level stays as it
-is. In quantization-aware weights the scores' ranges move along. Networks that learned otherwise gained nothing
-(BUILD_NOTES): the command prints what each half of the images gains by the lines of the other half.
+is. Quantization-aware weights are asked unrounded, and the ranges of their scores move along. Networks that learned
+otherwise gained nothing (BUILD_NOTES): the command prints what each half of the images gains by the other's lines.
 
 Source: J. Platt, Probabilistic outputs for support vector machines, 1999.
 """
@@ -140,13 +140,14 @@ def fit_lines(seen: Sequence[Seen], strides: Sequence[int]) -> tuple[list[Line],
         hits.append(on_face[counted])
     z, level, hit = (np.concatenate(parts) if parts else np.zeros(0) for parts in (logits, levels, hits))
     hit = hit.astype(bool)
+    images = len({image.truth.image for image in seen})  # one is there as often as there are sizes
     raw, counts = [], []
     for index, stride in enumerate(strides):
         here = level == index
         faces, alarms = int(np.count_nonzero(hit[here])), int(np.count_nonzero(~hit[here]))
         if min(faces, alarms) < FEWEST:
             raise ValueError(
-                f"stride {stride}: {faces} faces and {alarms} false alarms among its detections in {len(seen)} images, "
+                f"stride {stride}: {faces} faces and {alarms} false alarms among its detections in {images} images, "
                 f"expected {FEWEST} of each; give more images (--data_dir), of faces of all sizes"
             )
         line = platt_line(z[here], hit[here])

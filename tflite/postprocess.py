@@ -1,14 +1,13 @@
-"""From the nine output tensors to faces in image pixels; one function for the runtime and for float Keras models."""
+"""From candidates to faces in image pixels; one function for the runtime and for float Keras models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tflite.decode import Candidates, Quantization, decode_outputs, sigmoid
+from tflite.decode import Candidates, sigmoid
 from tflite.nms import nms
 from tflite.spec import ModelSpec
 
@@ -43,39 +42,6 @@ class Detections:
         ]
 
 
-def detections_from_outputs(
-    outputs: Mapping[str, np.ndarray],
-    anchors: np.ndarray,
-    spec: ModelSpec,
-    image_size: tuple[int, int],
-    scale: float,
-    score_threshold: float | None = None,
-    iou_threshold: float | None = None,
-    quantization: Quantization | None = None,
-) -> Detections:
-    """Threshold, decode, back to image pixels, clip, NMS.
-
-    Args:
-        outputs: the nine tensors by name, integer or float, as `tflite.decode.decode_outputs` takes them.
-        anchors: float32 [A, 3] of `make_anchors` for the input size that gave the outputs.
-        spec: default thresholds, limits, strides, variances.
-        image_size: (height, width) of the image in pixels.
-        scale: input pixels per image pixel, as `letterbox` returns it.
-        score_threshold, iou_threshold: 0-1; the spec's by default.
-        quantization: scale and zero point of each integer output.
-
-    Returns:
-        At most `spec.max_faces` faces. NMS orders by logit: equal to the order by score, but without the ties that
-        sigmoid makes of large logits.
-
-    Raises:
-        ValueError: a threshold outside 0-1.
-    """
-    threshold = spec.score_threshold if score_threshold is None else score_threshold
-    found = decode_outputs(outputs, anchors, spec, threshold, quantization)
-    return detections_from_candidates(found, spec, image_size, scale, iou_threshold)
-
-
 def to_image(boxes: np.ndarray, image_size: tuple[int, int], scale: float) -> np.ndarray:
     """Boxes float32 [N, 4] from input pixels to image pixels, clipped to (height, width); `scale` as `letterbox`'s."""
     height, width = image_size
@@ -89,7 +55,19 @@ def detections_from_candidates(
     scale: float,
     iou_threshold: float | None = None,
 ) -> Detections:
-    """The second half of `detections_from_outputs`: back to image pixels, clip, NMS."""
+    """Back to image pixels, clip, NMS.
+
+    Args:
+        found: what `tflite.decode.decode_outputs` found, in input pixels.
+        spec: default IoU threshold and limits.
+        image_size: (height, width) of the image in pixels.
+        scale: input pixels per image pixel, as `letterbox` returns it.
+        iou_threshold: 0-1; the spec's by default.
+
+    Returns:
+        At most `spec.max_faces` faces. NMS orders by logit: equal to the order by score, but without the ties that
+        sigmoid makes of large logits.
+    """
     boxes = to_image(found.boxes, image_size, scale)
     overlap = spec.iou_threshold if iou_threshold is None else iou_threshold
     keep = nms(boxes, found.logits, overlap, max_candidates=spec.max_candidates, max_faces=spec.max_faces)

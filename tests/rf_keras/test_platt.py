@@ -115,7 +115,9 @@ def test_too_few_of_one_kind(hits: bool) -> None:
     seen = images([(1.0, 0.0)], 100)
     rare = [image for image in seen if (image.boxes is FACE) == hits]
     few = [image for image in seen if (image.boxes is FACE) != hits][:19]
-    with pytest.raises(ValueError, match=r"stride 8: \d+ faces and \d+ false alarms .* expected 20 of each"):
+    with pytest.raises(
+        ValueError, match=r"stride 8: \d+ faces and \d+ false alarms .* in 1 images, expected 20 of each"
+    ):
         fit_lines(rare + few, (8,))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tflite.anchors import feature_size, make_anchors
 from tflite.decode import decode_outputs, min_quantized_score
-from tflite.postprocess import detections_from_outputs
+from tflite.postprocess import detections_from_candidates
 from tflite.preprocess import input_table, letterbox_size
 from tflite.spec import ModelSpec
 
@@ -56,7 +56,7 @@ def test_faces(case: dict[str, Any]) -> None:
         assert min_quantized_score(spec.score_threshold, *params[f"score_{stride}"], np.int8) == least
     anchors = make_anchors(height, width, spec.strides, spec.anchor_sizes)
     candidates = decode_outputs(tensors, anchors, spec, spec.score_threshold, params)
-    faces = detections_from_outputs(tensors, anchors, spec, tuple(case["image"]), case["scale"], quantization=params)
+    faces = detections_from_candidates(candidates, spec, tuple(case["image"]), case["scale"])
 
     expected, count = case["expected"], case["expected"]["count"]
     assert len(candidates.anchors) == expected["candidates"]
