@@ -93,8 +93,8 @@ def install_mb(packages: Sequence[str]) -> float | None:
             if name in map(canonicalize_name, packages):
                 return None
             continue
-        for file in package.files or ():
-            path = str(file.locate())
+        # Twice the same file: setuptools lists the data of an editable install that way.
+        for path in {os.path.normpath(str(file.locate())) for file in package.files or ()}:
             if os.path.isfile(path):  # noqa: PTH113 (a Path for each of 20,000 files takes a second)
                 total += os.path.getsize(path)  # noqa: PTH202
         for text in package.requires or ():

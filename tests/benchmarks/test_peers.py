@@ -126,6 +126,15 @@ def test_install_size_counts_requirements_once() -> None:
     assert install_mb(["no-such-package", "packaging"]) is None
 
 
+def test_install_size_counts_files_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "twice.egg-info").mkdir()
+    (tmp_path / "twice.egg-info" / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: twice\nVersion: 1\n")
+    (tmp_path / "twice.egg-info" / "SOURCES.txt").write_text("data.bin\n./data.bin\n")
+    (tmp_path / "data.bin").write_bytes(bytes(3_000_000))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert install_mb(["twice"]) == 3.0, "listed twice, there once"
+
+
 def test_the_package_is_run_from_its_checked_wheel() -> None:
     with zipfile.ZipFile(contestants.package_wheel()) as wheel:
         assert "retinaface/postprocess.py" in wheel.namelist()
