@@ -4,6 +4,7 @@
     python quantization/qat.py --weights W --data_dir D --multibox       and the training loss on labels
     python quantization/qat.py --weights W --data_dir D --teacher scrfd.onnx     and a teacher's answers, as in training
     python quantization/qat.py --weights W --data_dir D --activation_swap=relu
+    python quantization/qat.py --weights RUN --data_dir D --nodistill --multibox      go on from a tuned run
     python quantization/qat.py --run_dir R --resume
 
 then `python quantization/convert.py --int8 --weights R`. The run directory is like training's.
@@ -32,7 +33,7 @@ from quantization.fold import copy_layer, fold, rebuild
 from quantization.qat_loop import Phase, Tuner
 from quantization.qat_run import ORIGINAL, START, Log, QatConfig, create, quantization_meta, read
 from quantization.simulate import Ranges, simulate, write_back
-from quantization.source import find_source
+from quantization.source import Source, find_source
 from rf_keras.backbones import Tensor
 from rf_keras.config import ModelConfig
 from rf_keras.model_file import load_model, read_config, save_model
@@ -96,8 +97,11 @@ def prepare(config: QatConfig, run_dir: Path) -> tuple[keras.Model, ModelConfig,
 def start_point(
     model: keras.Model, network: ModelConfig, config: QatConfig, run_dir: Path, meta: dict[str, Any]
 ) -> tuple[keras.Model, Ranges]:
-    """The network as calibration leaves it, and its ranges; computed once per run."""
+    """The network as calibration leaves it, and its ranges; computed once per run. Weights that were tuned before keep
+    theirs."""
     path = run_dir / START
+    if not path.exists() and "quantization" in meta:
+        save_model(model, network, path, meta)
     if not path.exists():
         paths = find_images(config.data_dirs, config.calibration_images)
         images = load_images(paths, config.size, config.size, antialias=network.antialias)
@@ -109,6 +113,29 @@ def start_point(
         save_model(model, network, path, meta | quantization_meta(config, ranges))
     model, _, meta = load_model(path)
     return model, {name: (low, high) for name, (low, high) in meta["quantization"]["ranges"].items()}
+
+
+def check_tuned(source: Source, config: QatConfig, given: dict[str, Any]) -> None:
+    """What tuning needs that goes on from weights tuned before: their ranges, and something else to learn than their
+    own answers.
+
+    Args:
+        source: the weights.
+        config: settings of the run.
+        given: those that the user gave.
+
+    Raises:
+        ValueError: a setting that does not fit; one line.
+    """
+    tuned = f"{source.weights}: is the result of quantization-aware tuning already"
+    if config.distill:
+        raise ValueError(f"{tuned}, expected float weights to imitate; add --nodistill and --multibox or --teacher")
+    for name in ("activation_swap", "method", "percentile", "calibration_images", "equalize", "bias_correction"):
+        if name in given:
+            raise ValueError(f"{tuned} and keeps its ranges; expected no --{name}")
+    tuned_at = source.meta["quantization"]["size"]
+    if tuned_at != [config.size, config.size]:
+        raise ValueError(f"{tuned} at {tuned_at} pixels, found --size {config.size}")
 
 
 def run_all(config: QatConfig, run_dir: Path) -> None:
@@ -134,7 +161,8 @@ def run_all(config: QatConfig, run_dir: Path) -> None:
     simulated = simulate(start, ranges, learn_ranges=config.learn_ranges)
     result = tuner.run(Phase("qat", config.steps, config.learning_rate), simulated)
     for name, weights in ((LAST, result.set_average), (BEST, result.set_best)):
-        final = write_back(weights(), start)
+        trained = write_back(weights(), start)  # frozen ones come back rounded to float32
+        final = trained if config.learn_ranges else ranges
         save_model(start, network, run_dir / name, facts | quantization_meta(config, final))
     print(f"wrote {run_dir / BEST}, {run_dir / LAST}, {run_dir / CURVES}")
     print(f"next: python quantization/convert.py --int8 --weights {run_dir} --size {config.size}")
@@ -153,14 +181,13 @@ def run(args: flags.FlagValues) -> None:
             raise ValueError(f"--{changed[0]} differs from the run's own; a resumed run keeps its settings")
     else:
         source = find_source(args.weights)
-        if source.meta.get("quantization"):
-            raise ValueError(
-                f"{source.weights}: is the result of quantization-aware tuning already, give float weights"
-            )
         folders = [str(folder) for folder in source.images_from(args.data_dir)]
         given |= {"weights": str(source.weights), "data_dirs": tuple(folders)}
-        given.setdefault("size", source.size or QatConfig.size)
+        tuned = source.meta.get("quantization")
+        given.setdefault("size", tuned["size"][0] if tuned else source.size or QatConfig.size)
         config = QatConfig(**given)
+        if tuned:
+            check_tuned(source, config, given)
         run_dir = Path(args.run_dir or f"runs/{datetime.now():%Y%m%d-%H%M%S}-qat")
         if config.teacher:
             check_teachable(read_config(source.weights)[0])
@@ -190,7 +217,9 @@ def main(argv: Sequence[str]) -> None:
 
 def define_flags() -> None:
     """One flag per setting; one that is not given keeps the default of `QatConfig`."""
-    flags.DEFINE_string("weights", None, "float weights file or run directory (default: newest run, else the shipped)")
+    flags.DEFINE_string(
+        "weights", None, "float or tuned weights file, or run directory (default: newest run, else the shipped)"
+    )
     flags.DEFINE_multi_string(
         "data_dir",
         [],

@@ -37,7 +37,7 @@ class QatConfig:
     """Settings of a run; written to its `config.json`.
 
     Attributes:
-        weights: float weights file it starts from and imitates.
+        weights: float weights file it starts from and imitates; or one tuned before, to go on with its ranges.
         data_dirs: image folders; labels are needed only for `multibox`.
         size: side of the square input in pixels, a multiple of 32.
         steps: of quantization-aware tuning.

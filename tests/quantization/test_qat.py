@@ -166,6 +166,46 @@ def test_relu_swap_with_both_losses_and_learned_ranges(
     assert "multibox" in (run_dir / "metrics.csv").read_text().splitlines()[0]
 
 
+def test_going_on_from_tuned_weights(
+    finished: Path, config: QatConfig, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ranges and the weights are the run's; nothing is calibrated, equalized or corrected anew."""
+    for name in ("equalize_on", "calibrate", "correct_biases"):
+        monkeypatch.setattr(qat, name, None)
+    before, network, meta = load_model(finished / "best.keras")
+    for name, (low, high) in meta["quantization"]["ranges"].items():  # learned ones are no float32
+        meta["quantization"]["ranges"][name] = [low * 0.97, high * 0.97]
+    save_model(before, network, tmp_path / "tuned.keras", meta)
+    given = [f"--weights={tmp_path / 'tuned.keras'}", f"--data_dir={labelled}", "--nodistill", "--multibox"]
+    given += ["--steps=2", "--batch=2"]
+    given += ["--val_images=2", "--val_every=2", "--warmup_steps=1", f"--run_dir={tmp_path / 'run'}"]
+    qat.run(parsed(qat, *given))
+    assert read(tmp_path / "run").size == SIZE, "the run's own"
+    start, _, start_meta = load_model(tmp_path / "run" / "start.keras")
+    after, _, after_meta = load_model(tmp_path / "run" / "last.keras")
+    assert start_meta["quantization"] == after_meta["quantization"] == meta["quantization"], "as rf_keras.average asks"
+    for old, same in zip(before.get_weights(), start.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, same)
+    assert any(np.abs(old - new).max() > 0 for old, new in zip(before.get_weights(), after.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "expected float weights to imitate; add --nodistill and --multibox or --teacher"),
+        (["--nodistill", "--multibox", "--percentile=99.9"], "keeps its ranges; expected no --percentile"),
+        (["--nodistill", "--multibox", "--noequalize"], "keeps its ranges; expected no --equalize"),
+        (["--nodistill", "--multibox", "--activation_swap=relu"], "keeps its ranges; expected no --activation_swap"),
+        (["--nodistill", "--multibox", f"--size={SIZE * 2}"], rf"at \[{SIZE}, {SIZE}\] pixels, found --size 128"),
+    ],
+)
+def test_what_going_on_needs(finished: Path, labelled: Path, tmp_path: Path, given: list[str], message: str) -> None:
+    start = [f"--weights={finished}", f"--data_dir={labelled}", f"--run_dir={tmp_path / 'run'}"]
+    with pytest.raises(ValueError, match=message):
+        qat.run(parsed(qat, *start, *given))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_teacher_instead_of_the_float_network(config: QatConfig, labelled: Path, tmp_path: Path) -> None:
     taught = dataclasses.replace(
         config,
