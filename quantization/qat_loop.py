@@ -186,7 +186,6 @@ class Tuner:
         step: tf.Variable,
     ) -> Step:
         config, network = self.config, self.network
-        anchors = tf.constant(network.anchors(config.size, config.size))
 
         # The number of faces differs from batch to batch; without a signature each would be traced anew.
         @tf.function(input_signature=[self.signature], autograph=False)
@@ -202,11 +201,7 @@ class Tuner:
                     loss += distilled.total
                     parts |= {"score": distilled.score, "box": distilled.box, "landmark": distilled.landmark}
                 if config.multibox:
-                    matched = match(batch["boxes"], batch["count"], network, config.size, config.size)
-                    flat = flatten_outputs(outputs, network)
-                    faces = (batch["boxes"], batch["landmarks"])
-                    found = multibox_sums(flat, matched, *faces, anchors, network.variances)
-                    parts["multibox"] = normalize(found, found.positives, found.positives_with_landmarks).total
+                    parts["multibox"] = self._multibox_loss(outputs, batch)
                     loss += parts["multibox"]
                 if config.teacher:
                     parts["teacher"] = self._teacher_loss(outputs, batch)
@@ -219,6 +214,15 @@ class Tuner:
 
         return train_step
 
+    def _multibox_loss(self, outputs: Sequence[tf.Tensor], batch: Batch) -> tf.Tensor:
+        """The training loss on labels."""
+        network, size = self.network, self.config.size
+        anchors = tf.constant(network.anchors(size, size))
+        matched = match(batch["boxes"], batch["count"], network, size, size)
+        faces = (batch["boxes"], batch["landmarks"])
+        found = multibox_sums(flatten_outputs(outputs, network), matched, *faces, anchors, network.variances)
+        return normalize(found, found.positives, found.positives_with_landmarks).total
+
     def _teacher_loss(self, outputs: Sequence[tf.Tensor], batch: Batch) -> tf.Tensor:
         """The training loss on a teacher's answers."""
         said, size = batch["teacher"], self.config.size
@@ -230,7 +234,8 @@ class Tuner:
 
     def _held_out_loss(self, tuned: Tuned) -> float:
         """Loss of the averaged weights on the held-out images: distance from the teacher's answers if there is a
-        teacher, else from the float network. The weights in training are put back."""
+        teacher, else from the float network if that is imitated, else the loss on labels. The weights in training are
+        put back."""
         model = tuned.model
         current = [variable.numpy() for variable in model.trainable_variables]
         tuned.set_average()
@@ -249,6 +254,8 @@ class Tuner:
                 outputs = model(images, training=False)
                 if self.config.teacher:
                     return self._teacher_loss(outputs, batch)
+                if not self.config.distill:
+                    return self._multibox_loss(outputs, batch)
                 return distillation_loss(outputs, self.original(images, training=False), self.network).total
 
             self._traced = (model, tf.function(loss, input_signature=[self.signature], autograph=False))

@@ -16,7 +16,8 @@ from quantization import convert, qat, qat_loop, qat_run
 from quantization.distill import LEVEL_PRIOR, distillation_loss
 from quantization.qat_run import QatConfig, create, read
 from rf_keras.config import SMALL_ANCHORS, ModelConfig
-from rf_keras.losses import normalize, teacher_sums
+from rf_keras.losses import multibox_sums, normalize, teacher_sums
+from rf_keras.matching import match
 from rf_keras.model import build_model, flatten_outputs
 from rf_keras.model_file import load_model, save_model
 from rf_keras.run_dir import RunError
@@ -187,6 +188,24 @@ def test_going_on_from_tuned_weights(
     for old, same in zip(before.get_weights(), start.get_weights(), strict=True):
         np.testing.assert_array_equal(old, same)
     assert any(np.abs(old - new).max() > 0 for old, new in zip(before.get_weights(), after.get_weights(), strict=True))
+
+
+def test_held_out_loss_of_labels(config: QatConfig, labelled: Path, tmp_path: Path) -> None:
+    """Where the float network is not imitated, being far from it is no loss."""
+    labels = dataclasses.replace(config, data_dirs=(str(labelled),), distill=False, multibox=True)
+    original, network, _ = load_model(Path(config.weights))
+    tuner = qat_loop.Tuner(original, network, labels, qat.read_samples(labels), tmp_path, qat_run.Log(tmp_path))
+    anchors = tf.constant(network.anchors(SIZE, SIZE))
+    by_hand = []
+    for batch in tuner.held:
+        outputs = original(tf.cast(batch["image"], tf.float32) - ModelSpec.mean, training=False)
+        matched = match(batch["boxes"], batch["count"], network, SIZE, SIZE)
+        faces = (batch["boxes"], batch["landmarks"])
+        sums = multibox_sums(flatten_outputs(outputs, network), matched, *faces, anchors, network.variances)
+        by_hand.append(float(normalize(sums, sums.positives, sums.positives_with_landmarks).total))
+    assert min(by_hand) > 0
+    values = [tf.Variable(value) for value in original.trainable_variables]
+    assert tuner._held_out_loss(qat_loop.Tuned(original, values, values)) == pytest.approx(np.mean(by_hand), rel=1e-5)
 
 
 @pytest.mark.parametrize(
