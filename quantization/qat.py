@@ -30,7 +30,7 @@ from quantization.bias import correct_biases
 from quantization.calibrate import METHODS, calibrate, find_images, load_images
 from quantization.equalize import equalize_on
 from quantization.fold import copy_layer, fold, rebuild
-from quantization.qat_loop import AUGMENTS, Phase, Tuner
+from quantization.qat_loop import Phase, Tuner
 from quantization.qat_run import ORIGINAL, START, Log, QatConfig, create, quantization_meta, read
 from quantization.simulate import Ranges, simulate, write_back
 from quantization.source import Source, find_source
@@ -262,12 +262,6 @@ def define_flags() -> None:
         "label_trust",
         None,
         "per --data_dir 1 where its labels correct the teacher's scores, else 0, comma-separated (default: nowhere)",
-    )
-    flags.DEFINE_enum(
-        "augment",
-        None,
-        sorted(AUGMENTS),
-        f"whole pictures, or windows of 0.8 to 1.5 of the short side, too (default {QatConfig.augment})",
     )
     flags.DEFINE_enum("method", None, METHODS, f"how activation ranges are chosen (default {QatConfig.method})")
     flags.DEFINE_enum("activation_swap", None, ["relu"], "replace LeakyReLU by ReLU and tune in float first")

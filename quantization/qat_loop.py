@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from quantization.distill import distillation_loss
 from quantization.qat_run import Log, QatConfig
-from rf_keras.augment import PRESETS, AugmentConfig
+from rf_keras.augment import AugmentConfig
 from rf_keras.config import ModelConfig, TrainConfig
 from rf_keras.losses import corrected_by_labels, multibox_sums, normalize, teacher_sums
 from rf_keras.matching import match
@@ -25,11 +25,8 @@ from rf_keras.pipeline import DataConfig, make_batches, sample_stream
 from rf_keras.wider import Sample
 from tflite.spec import ModelSpec
 
-AUGMENTS = {
-    # Whole letterboxed pictures, as they are detected in; only what leaves the statistics of activations alone.
-    "whole": AugmentConfig(brightness=16, contrast=(0.8, 1.2), saturation=(0.8, 1.2), flip_chance=0.5),
-    "light": PRESETS["light"],
-}
+# Whole letterboxed pictures, as they are detected in; only what leaves the statistics of activations alone.
+AUGMENT = AugmentConfig(brightness=16, contrast=(0.8, 1.2), saturation=(0.8, 1.2), flip_chance=0.5)
 SWAP_AUGMENT = AugmentConfig(
     crop_scales=(0.45, 0.6, 0.8, 1.0, 1.3, 1.6),
     brightness=32,
@@ -119,13 +116,6 @@ class Tuner:
             corrections=any(config.label_trust),
         )
 
-    def batches(self, phase: Phase, first: int = 0) -> tf.data.Dataset:
-        """The phase's batches from step `first` on, augmented."""
-        config = self.config
-        augment = AUGMENTS[config.augment] if phase.name == "qat" else SWAP_AUGMENT
-        stream = sample_stream([len(self.samples)], None, config.seed, phase.steps * config.batch)
-        return make_batches(self.samples, self._data(augment, config.batch), stream, first * config.batch)
-
     def run(self, phase: Phase, model: keras.Model) -> Tuned:
         """Tune `model` in place; goes on from the phase's newest checkpoint.
 
@@ -154,7 +144,10 @@ class Tuner:
         tuned = Tuned(model, average, best)
 
         # ------------------------------------------------------------------------------------------- data
-        batches = iter(self.batches(phase, first))
+        augment = AUGMENT if phase.name == "qat" else SWAP_AUGMENT
+        data = self._data(augment, config.batch)
+        stream = sample_stream([len(self.samples)], None, config.seed, phase.steps * config.batch)
+        batches = iter(make_batches(self.samples, data, stream, first * config.batch))
 
         # ------------------------------------------------------------------------------------------- loop
         train_step = self._make_step(model, variables, optimizer, average, step)

@@ -48,8 +48,6 @@ class QatConfig:
         multibox: the training loss on labels.
         teacher: ONNX file of a stronger detector to learn from, too (`rf_keras.teacher.Teacher`); "": none.
         teacher_mirror, label_trust: as in training (`rf_keras.config.TrainConfig`).
-        augment: "whole": letterboxed pictures; "light": windows around them and into them, too
-            (`rf_keras.augment.PRESETS`).
         learn_ranges: train the activation ranges; else they stay as calibrated.
         ema_decay: of the averaged weights that are kept.
         activation_swap: "relu": replace LeakyReLU and tune in float first; "": keep.
@@ -72,7 +70,6 @@ class QatConfig:
     teacher: str = ""
     teacher_mirror: bool = False
     label_trust: tuple[int, ...] = ()
-    augment: str = "whole"
     learn_ranges: bool = False
     ema_decay: float = 0.99
     activation_swap: str = ""
@@ -105,7 +102,6 @@ class QatConfig:
             need(bool(self.teacher) or not getattr(self, name), name, "nothing without a teacher")
         trust = trust_fits(self.label_trust, self.data_dirs)
         need(trust, "label_trust", f"0 or 1 for each of {len(self.data_dirs)} data folders")
-        need(self.augment in ("whole", "light"), "augment", "whole or light")
         need(self.activation_swap in ("", "relu"), "activation_swap", "relu")
         need(self.method in METHODS, "method", f"one of {METHODS}")
         need(LOWEST_PERCENTILE <= self.percentile <= 100, "percentile", f"{LOWEST_PERCENTILE} to 100")

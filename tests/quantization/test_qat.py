@@ -208,26 +208,6 @@ def test_held_out_loss_of_labels(config: QatConfig, labelled: Path, tmp_path: Pa
     assert tuner._held_out_loss(qat_loop.Tuned(original, values, values)) == pytest.approx(np.mean(by_hand), rel=1e-5)
 
 
-def test_whole_pictures_or_windows(config: QatConfig, tmp_path: Path) -> None:
-    """Whole pictures have the borders that the letterbox gives them, windows have others, too."""
-    original, network, _ = load_model(Path(config.weights))
-    borders: dict[str, set[tuple[int, int]]] = {}
-    for augment in ("whole", "light"):
-        changed = dataclasses.replace(config, augment=augment)
-        tuner = qat_loop.Tuner(original, network, changed, qat.read_samples(changed), tmp_path, qat_run.Log(tmp_path))
-        filled = np.array(ModelSpec.mean, np.uint8)
-        found = set()
-        for batch in tuner.batches(qat_loop.Phase("qat", 8, 1e-4)):
-            for image in (batch["image"].numpy() == filled).all(-1):
-                found.add((int(image.all(1).sum()), int(image.all(0).sum())))
-        borders[augment] = found
-    letterboxed = {(16, 0)}  # empty rows and columns of 80×60 pixels in 64×64
-    assert borders["whole"] == letterboxed
-    assert len(borders["light"] - letterboxed) > 1
-    with pytest.raises(ValueError, match="augment is 'tilted', expected whole or light"):
-        dataclasses.replace(config, augment="tilted")
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [
