@@ -237,7 +237,6 @@ def define_flags() -> None:
         "multibox": "the training loss on labels",
         "teacher": "SCRFD network (.onnx) to learn from, too, as rf_keras.train does (default: none)",
         "teacher_mirror": "ask the teacher about mirror images, too, and learn the mean of both answers",
-        "size_power": "anchors count in the teacher's loss as their size over the smallest to this power, 0 to 2",
         "learn_ranges": "train the activation ranges instead of freezing them",
         "ema_decay": "of the averaged weights",
         "swap_steps": "steps of float tuning after --activation_swap",

@@ -229,8 +229,7 @@ class Tuner:
         if any(self.config.label_trust):
             said = corrected_by_labels(said, batch["in_view"], batch["trusted"], size)
         anchors = tf.constant(self.network.anchors(size, size))
-        predictions, power = flatten_outputs(outputs, self.network), self.config.size_power
-        sums = teacher_sums(predictions, said, anchors, self.network.variances, power)
+        sums = teacher_sums(flatten_outputs(outputs, self.network), said, anchors, self.network.variances)
         return normalize(sums, sums.positives, sums.positives_with_landmarks).total
 
     def _held_out_loss(self, tuned: Tuned) -> float:

@@ -31,8 +31,6 @@ COLUMNS = (
     "images_per_second",
 )
 
-LARGEST_POWER = 2.0  # of `size_power`: an anchor of 512 px would count as 1,024 of 16 px
-
 
 @dataclass(frozen=True)
 class QatConfig:
@@ -50,7 +48,6 @@ class QatConfig:
         multibox: the training loss on labels.
         teacher: ONNX file of a stronger detector to learn from, too (`rf_keras.teacher.Teacher`); "": none.
         teacher_mirror, label_trust: as in training (`rf_keras.config.TrainConfig`).
-        size_power: what an anchor counts in the teacher's loss: its size over the smallest to this power.
         learn_ranges: train the activation ranges; else they stay as calibrated.
         ema_decay: of the averaged weights that are kept.
         activation_swap: "relu": replace LeakyReLU and tune in float first; "": keep.
@@ -73,7 +70,6 @@ class QatConfig:
     teacher: str = ""
     teacher_mirror: bool = False
     label_trust: tuple[int, ...] = ()
-    size_power: float = 0.0
     learn_ranges: bool = False
     ema_decay: float = 0.99
     activation_swap: str = ""
@@ -102,9 +98,8 @@ class QatConfig:
             need(getattr(self, name) >= 0, name, "0 or more")
         need(0 <= self.ema_decay < 1, "ema_decay", "a number from 0 to below 1")
         need(self.distill or self.multibox or bool(self.teacher), "distill", "a loss: distill, multibox or a teacher")
-        for name in ("teacher_mirror", "label_trust", "size_power"):
+        for name in ("teacher_mirror", "label_trust"):
             need(bool(self.teacher) or not getattr(self, name), name, "nothing without a teacher")
-        need(0 <= self.size_power <= LARGEST_POWER, "size_power", f"0 to {LARGEST_POWER:g}")
         trust = trust_fits(self.label_trust, self.data_dirs)
         need(trust, "label_trust", f"0 or 1 for each of {len(self.data_dirs)} data folders")
         need(self.activation_swap in ("", "relu"), "activation_swap", "relu")

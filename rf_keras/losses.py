@@ -131,7 +131,6 @@ def teacher_sums(
     said: tf.Tensor,
     anchors: tf.Tensor,
     variances: tuple[float, float],
-    size_power: float = 0.0,
 ) -> LossSums:
     """The three loss sums of a batch whose targets are another detector's outputs (knowledge distillation).
 
@@ -140,20 +139,17 @@ def teacher_sums(
         said: float32 [B, A, 15], per anchor score, box and points in pixels (`teacher.Teacher`).
         anchors: float32 [A, 3], pixels.
         variances: of the box code.
-        size_power: an anchor counts as its size over the smallest to this power; at 0 all count alike.
 
     Returns:
         Quality focal loss of the score (Li et al. 2020, β = 2) over all anchors; smooth-L1 of the codes weighted by the
-        teacher's score where that is at least `TEACHER_FLOOR`; both counts are the sum of those weights, and all that
-        times what each anchor counts. Scaled by
+        teacher's score where that is at least `TEACHER_FLOOR`; both counts are the sum of those weights. Scaled by
         `TEACHER_SCORE_WEIGHT` and `TEACHER_LANDMARK_WEIGHT`.
     """
     logits, deltas, points = predictions
     logit = logits[..., 1] - logits[..., 0]  # [B, A]
     score = said[..., 0]
     entropy = tf.nn.softplus(logit) - score * logit
-    counts = tf.pow(anchors[:, 2] / tf.reduce_min(anchors[:, 2]), size_power)  # [A]
-    weight = tf.where(score >= TEACHER_FLOOR, score, 0.0) * counts
+    weight = tf.where(score >= TEACHER_FLOOR, score, 0.0)
     # Where nothing is found a teacher's box may be anything; a product with 0 would keep an infinite error.
     box_error = tf.where(weight[..., None] > 0, deltas - encode_boxes(said[..., 1:5], anchors, variances), 0.0)
     true_points = tf.reshape(said[..., 5:], tf.concat([tf.shape(said)[:-1], [5, 2]], axis=0))
@@ -161,7 +157,7 @@ def teacher_sums(
     weights = tf.reduce_sum(weight)
     return LossSums(
         box=tf.reduce_sum(weight[..., None] * smooth_l1(box_error)),
-        classes=TEACHER_SCORE_WEIGHT * tf.reduce_sum(counts * tf.square(tf.sigmoid(logit) - score) * entropy),
+        classes=TEACHER_SCORE_WEIGHT * tf.reduce_sum(tf.square(tf.sigmoid(logit) - score) * entropy),
         landmark=TEACHER_LANDMARK_WEIGHT * tf.reduce_sum(weight[..., None] * smooth_l1(point_error)),
         positives=weights,
         positives_with_landmarks=weights,

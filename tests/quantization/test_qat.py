@@ -239,7 +239,6 @@ def test_a_teacher_instead_of_the_float_network(config: QatConfig, labelled: Pat
         "plain": taught,
         "mirrored": dataclasses.replace(taught, teacher_mirror=True, steps=2),
         "corrected": dataclasses.replace(taught, label_trust=(1,), steps=2),
-        "large": dataclasses.replace(taught, size_power=1.0, steps=2),
     }.items():
         run_dir = tmp_path / name
         create(run_dir, changed)
@@ -250,7 +249,7 @@ def test_a_teacher_instead_of_the_float_network(config: QatConfig, labelled: Pat
         assert all(row["teacher"] == row["loss"] and not row["score"] for row in rows), "it is the only loss"
         losses[name] = [float(row["loss"]) for row in rows], [float(row["val_loss"]) for row in rows]
     assert losses["plain"][1][1] < 0.9 * losses["plain"][1][0], "the answers on held-out images are learned"
-    for name in ("mirrored", "corrected", "large"):
+    for name in ("mirrored", "corrected"):
         assert losses[name][0][0] != pytest.approx(losses["plain"][0][0], rel=0.01), name
         assert losses[name][1][0] != pytest.approx(losses["plain"][1][0], rel=0.01), name
 
@@ -273,8 +272,6 @@ def test_a_teacher_instead_of_the_float_network(config: QatConfig, labelled: Pat
     [
         (["--teacher_mirror"], "teacher_mirror is True, expected nothing without a teacher"),
         (["--label_trust=1"], r"label_trust is \(1,\), expected nothing without a teacher"),
-        (["--size_power=1"], r"size_power is 1.0, expected nothing without a teacher"),
-        (["--teacher=absent.onnx", "--size_power=3"], r"size_power is 3.0, expected 0 to 2"),
         (["--teacher=absent.onnx"], "absent.onnx: no such file, expected an SCRFD network"),
         (["--teacher=absent.onnx", "--label_trust=1,0"], "expected 0 or 1 for each of 1 data folders"),
         (["--teacher=absent.onnx", "--label_trust=yes"], "--label_trust is 'yes', expected numbers split by commas"),

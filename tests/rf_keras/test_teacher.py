@@ -266,25 +266,6 @@ def test_loss_by_hand() -> None:
     assert float(sums.positives) == float(sums.positives_with_landmarks) == pytest.approx(0.8)
 
 
-def test_what_anchors_count_by_hand() -> None:
-    """By a power of ½ an anchor of 64 px counts twice what one of 16 px counts, in the losses and in their count."""
-    anchors = tf.constant([[10.0, 10.0, 16.0], [30.0, 30.0, 64.0]])
-    predictions = tf.constant([[[0.0, 1.0]] * 2]), tf.ones((1, 2, 4)), tf.ones((1, 2, 10))
-    said = tf.constant([[[0.8, 2.0, 1.0, 22.0, 21.0, *[9.0] * 10], [0.4, 1.0, 2.0, 59.0, 68.0, *[7.0] * 10]]])
-    small, large = (
-        np.array(
-            teacher_sums(
-                [part[:, i : i + 1] for part in predictions], said[:, i : i + 1], anchors[i : i + 1], (0.1, 0.2), 0.5
-            )
-        )
-        for i in (0, 1)
-    )
-    both = np.array(teacher_sums(predictions, said, anchors, (0.1, 0.2), 0.5))
-    assert (small > 0).all() and (large > 0).all()
-    assert both == pytest.approx(small + 2 * large, rel=1e-5)
-    assert np.array(teacher_sums(predictions, said, anchors, (0.1, 0.2))) == pytest.approx(small + large, rel=1e-5)
-
-
 def test_feature_loss_by_hand() -> None:
     # Two images; one level of two cells, one of one; two anchors each; one channel.
     features = tf.constant([[[3.0], [5.0], [7.0]], [[5.0], [3.0], [7.0]]])  # ±1 when standardized; a constant level: 0
