@@ -191,6 +191,13 @@ class LayerConfig(tfmot.quantization.keras.QuantizeConfig):
         return {"kernel": self.kernel, "output": self.output}
 
 
+class QuantizedLayer(QuantizeWrapperV2):
+    """tfmot's wrapper, whose `call` is plain Python: AutoGraph, which Keras sends through all classes that are not its
+    own, would only rewrite it, layer by layer, for seconds."""
+
+    call = tf.autograph.experimental.do_not_convert(QuantizeWrapperV2.call)
+
+
 def simulate(
     model: keras.Model,
     ranges: Ranges,
@@ -241,7 +248,7 @@ def simulate(
         if kernel is None and output is None:
             return copy_layer(layer, sources)
         clone = type(layer).from_config(layer.get_config())
-        wrapped = QuantizeWrapperV2(clone, LayerConfig(kernel, output))
+        wrapped = QuantizedLayer(clone, LayerConfig(kernel, output))
         result = wrapped(sources[0] if len(sources) == 1 else sources)
         if kernel is not None:
             values = layer.get_weights()

@@ -2,7 +2,10 @@
 losses and the weights before, after the first and after the last. A program of its own, because devices and workers
 must be set before TensorFlow starts.
 
-    python -m tests.rf_keras.distributed_steps one|mirrored|multiworker DATA_DIR OUTPUT.npz
+    python -m tests.rf_keras.distributed_steps one|mirrored|multiworker WEIGHTS DATA_DIR OUTPUT.npz
+
+WEIGHTS must be trained: a new network's background logits are so nearly equal that rounding, which differs with the
+split of the batch, changes which of them are mined. The gradients of the very first step then differ by percents.
 """
 
 from __future__ import annotations
@@ -24,12 +27,9 @@ from rf_keras.run_state import Run, make_strategy
 from rf_keras.step import make_train_step
 
 STEPS, BATCH, SIZE = 5, 4, 64
-# Trained: a new network's background logits are so nearly equal that rounding, which differs with the split of the
-# batch, changes which of them are mined. The gradients of the very first step then differ by percents.
-WEIGHTS = "rf_keras/weights/retinaface_fast.keras"
 
 
-def main(how: str, data_dir: str, output: str) -> None:
+def main(how: str, weights: str, data_dir: str, output: str) -> None:
     strategy = tf.distribute.get_strategy()
     if how == "mirrored":
         cpu = tf.config.list_physical_devices("CPU")[0]
@@ -37,8 +37,8 @@ def main(how: str, data_dir: str, output: str) -> None:
         strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     elif how == "multiworker":
         strategy = make_strategy(dataclasses.replace(PRESETS["fast"], distribute="multiworker"))
-    settings = {"size": SIZE, "batch": BATCH, "data_dirs": (data_dir,), "init": WEIGHTS}
-    config = dataclasses.replace(PRESETS["fast"], model=read_config(WEIGHTS)[0], **settings)
+    settings = {"size": SIZE, "batch": BATCH, "data_dirs": (data_dir,), "init": weights}
+    config = dataclasses.replace(PRESETS["fast"], model=read_config(weights)[0], **settings)
     run = Run(config, Path(output).with_suffix(""), strategy)
     samples, sizes = read_folders([data_dir])
     data = DataConfig(size=SIZE, batch=BATCH, augment=AUGMENTATIONS["light"], seed=0)

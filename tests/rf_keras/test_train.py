@@ -25,7 +25,15 @@ from rf_keras.synthetic import make_dataset
 from rf_keras.train_flags import define_flags
 
 # 12 images of 64 px in batches of 4: three steps an epoch, a second each.
-SMALL = ["--config=fast", "--size=64", "--batch=4", "--val_share=0.25", "--warmup_steps=2", "--augment=light"]
+SMALL = [
+    "--config=fast",
+    "--blocks=0,0",
+    "--size=64",
+    "--batch=4",
+    "--val_share=0.25",
+    "--warmup_steps=2",
+    "--augment=light",
+]
 
 
 @pytest.fixture(scope="module")
