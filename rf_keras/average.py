@@ -53,29 +53,37 @@ def average_weights(sources: Sequence[Loaded]) -> keras.Model:
     return average
 
 
+def run(args: flags.FlagValues) -> None:
+    """The command."""
+    if len(args.weights) < 2:
+        raise ValueError(f"--weights: {len(args.weights)} given, expected two or more")
+    loaded = [(*load_model(path), path) for path in args.weights]
+    ranges = loaded[0][2].get("quantization")
+    for _, _, meta, path in loaded:
+        if meta.get("quantization") != ranges:
+            expected = "the same or none (quantization-aware runs from the same weights, at the same size)"
+            raise ValueError(f"{path}: its quantization ranges differ from {loaded[0][3]}'s, expected {expected}")
+    average = average_weights([(model, config, path) for model, config, _, path in loaded])
+    _, config, meta, _ = loaded[0]
+    # AP was measured of the first file, not of this one.
+    facts: dict[str, Any] = {key: value for key, value in meta.items() if key != "ap"}
+    save_model(average, config, args.output, facts | {"averaged": list(args.weights)})
+    print(f"wrote {args.output}: the mean of {len(loaded)} files")
+
+
 def main(argv: Sequence[str]) -> None:
     flags_only(argv)
-    args = flags.FLAGS
     with user_errors():
-        if len(args.weights) < 2:
-            raise ValueError(f"--weights: {len(args.weights)} given, expected two or more")
-        loaded = [(*load_model(path), path) for path in args.weights]
-        ranges = loaded[0][2].get("quantization")
-        for _, _, meta, path in loaded:
-            if meta.get("quantization") != ranges:
-                expected = "the same or none (quantization-aware runs from the same weights, at the same size)"
-                raise ValueError(f"{path}: its quantization ranges differ from {loaded[0][3]}'s, expected {expected}")
-        average = average_weights([(model, config, path) for model, config, _, path in loaded])
-        _, config, meta, _ = loaded[0]
-        # AP was measured of the first file, not of this one.
-        facts: dict[str, Any] = {key: value for key, value in meta.items() if key != "ap"}
-        save_model(average, config, args.output, facts | {"averaged": list(args.weights)})
-        print(f"wrote {args.output}: the mean of {len(loaded)} files")
+        run(flags.FLAGS)
 
 
-if __name__ == "__main__":
+def define_flags() -> None:
     flags.DEFINE_multi_string(
         "weights", None, "weights file (.keras); several, the first says which network", required=True
     )
     flags.DEFINE_string("output", None, "file to write (.keras)", required=True)
+
+
+if __name__ == "__main__":
+    define_flags()
     app.run(main)

@@ -265,7 +265,7 @@ def main(argv: Sequence[str]) -> None:
         run(flags.FLAGS)
 
 
-if __name__ == "__main__":
+def define_flags() -> None:
     flags.DEFINE_string("weights", None, "weights file (.keras), float or quantization-aware", required=True)
     flags.DEFINE_multi_string(
         "data_dir", None, "folder with images/ and label.txt; may be given several times", required=True
@@ -278,4 +278,8 @@ if __name__ == "__main__":
     )
     flags.DEFINE_string("output", None, "file to write (.keras)", required=True)
     flags.DEFINE_string("json", None, "file to write the lines and AP to")
+
+
+if __name__ == "__main__":
+    define_flags()
     app.run(main)

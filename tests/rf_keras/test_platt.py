@@ -17,12 +17,14 @@ import tensorflow as tf
 from quantization.calibrate import calibrate
 from quantization.fold import fold
 from quantization.simulate import simulate
+from rf_keras import platt
 from rf_keras.config import FAST
 from rf_keras.ground_truth import Truth
 from rf_keras.model import build_model, face_logit, output_names
 from rf_keras.model_file import load_model
 from rf_keras.platt import Seen, apply_lines, checked, fit_lines, level_of, platt_line, scaled_ranges
 from rf_keras.synthetic import make_dataset
+from tests.quantization.test_convert import parsed
 from tflite.anchors import make_anchors
 from tflite.spec import ModelSpec
 
@@ -202,10 +204,11 @@ def test_the_command(root: Path, tmp_path: Path) -> None:
         (("--weights", weights, "--data_dir", two, "--output", output), "give more images"),
         ((*given, "--size", "100", "--output", output), "multiple of 32"),
         ((*given, "--output", tmp_path / "scaled.h5"), "saved as .keras files"),
-        (("--weights", tmp_path / "none.keras", "--data_dir", faces, "--output", output), "no such weights file"),
         (("--weights", weights, "--data_dir", tmp_path / "none", "--output", output), "none"),
     ):
-        bad = run(root, *arguments)
-        assert bad.returncode == 1
-        assert message in bad.stderr and "Traceback" not in bad.stderr, bad.stderr
+        with pytest.raises(ValueError, match=message):
+            platt.run(parsed(platt, *arguments))
+    bad = run(root, "--weights", tmp_path / "none.keras", "--data_dir", faces, "--output", output)
+    assert bad.returncode == 1
+    assert "no such weights file" in bad.stderr and "Traceback" not in bad.stderr, bad.stderr
     assert output.read_bytes() == kept
