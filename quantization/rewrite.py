@@ -1,0 +1,191 @@
+"""Rewrites of an int8 file that change its time and not one bit of what it says (times in BUILD_NOTES).
+
+*Pairs of columns.* XNNPACK multiplies int8 channels in groups of eight on x86 and on Arm with i8mm (four on Arm
+without), per position of the kernel. The image's three channels leave most of a group empty, nine times over. Two
+pixels side by side are six channels, which is another view of the same bytes, and a 3×3 kernel that moves by two pixels
+is then a 3×2 kernel that moves by one pair: six positions of six channels. The added weights are 0, so every sum is
+what it was.
+
+*Repetition by concatenation.* XNNPACK has no int8 RESIZE_NEAREST_NEIGHBOR, which therefore cuts the network into three
+parts that it runs one by one. A row of pixels beside itself, and that row beside itself again, is the same enlargement
+by two, and made of ops that it has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flatbuffers
+import numpy as np
+
+FILE_IDENTIFIER = b"TFL3"
+
+
+def rewrite(content: bytes) -> bytes:
+    """An int8 .tflite file (without appended metadata) with both rewrites where they fit, else as it is.
+
+    Args:
+        content: as TensorFlow's converter writes it. Pairs: its first two ops are a PAD of the image by one pixel on
+            every side and a 3×3 CONV_2D of stride 2, as `backbones.conv_bn` makes them, and the image has even sides.
+            Concatenation: each RESIZE_NEAREST_NEIGHBOR doubles both sides.
+
+    Returns:
+        A file with the same inputs and outputs, equal to the last bit.
+    """
+    editor = Editor(content)
+    pair_columns(editor)
+    repeat_by_concatenation(editor)
+    return editor.content()
+
+
+class Editor:
+    """The first subgraph of a .tflite file, to be changed in place (TensorFlow's object API)."""
+
+    def __init__(self, content: bytes) -> None:
+        from tensorflow.lite.python import schema_py_generated as schema
+
+        self.schema: Any = schema
+        self.model: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+        self.graph: Any = self.model.subgraphs[0]
+        self._original, self.changed = content, False
+
+    def content(self) -> bytes:
+        """The file; the very bytes that were read where nothing was changed."""
+        if not self.changed:
+            return self._original
+        builder = flatbuffers.Builder(len(self._original))
+        builder.Finish(self.model.Pack(builder), FILE_IDENTIFIER)
+        return bytes(builder.Output())
+
+    def builtin(self, operation: Any) -> int:
+        """Which builtin op it is (`schema.BuiltinOperator`)."""
+        code = self.model.operatorCodes[operation.opcodeIndex]
+        return int(max(code.builtinCode, code.deprecatedBuiltinCode))
+
+    def values(self, index: int, dtype: type) -> np.ndarray:
+        """A constant tensor."""
+        tensor = self.graph.tensors[index]
+        return np.frombuffer(bytes(self.model.buffers[tensor.buffer].data), dtype).reshape(tensor.shape)
+
+    def constant(self, name: str, values: Any) -> int:
+        """A new int32 constant; its index."""
+        array, buffer = np.asarray(values, np.int32), self.schema.BufferT()
+        buffer.data = np.frombuffer(array.tobytes(), np.uint8)
+        self.model.buffers.append(buffer)
+        return self._add(name, array.shape, self.schema.TensorType.INT32, None, len(self.model.buffers) - 1)
+
+    def tensor(self, name: str, shape: tuple[int, ...], like: Any) -> int:
+        """A new tensor with the type and scale of another; its index."""
+        return self._add(name, shape, like.type, like.quantization, 0)
+
+    def _add(self, name: str, shape: tuple[int, ...], kind: int, quantization: Any, buffer: int) -> int:
+        tensor = self.schema.TensorT()
+        tensor.name, tensor.shape, tensor.buffer = name.encode(), np.array(shape, np.int32), buffer
+        tensor.type, tensor.quantization = kind, quantization
+        self.graph.tensors.append(tensor)
+        return len(self.graph.tensors) - 1
+
+    def reshape(self, source: int, target: int) -> Any:
+        """An op that views `source` in the shape of `target`."""
+        name, shape = self.graph.tensors[target].name.decode(), self.graph.tensors[target].shape
+        options = self.schema.ReshapeOptionsT()
+        options.newShape = np.array(shape, np.int32)
+        inputs = [source, self.constant(f"{name}/shape", shape)]
+        return self._operation("Reshape", self.schema.BuiltinOperator.RESHAPE, 1, inputs, target, options)
+
+    def concatenation(self, sources: list[int], target: int, axis: int) -> Any:
+        """An op that joins int8 tensors of one scale."""
+        options = self.schema.ConcatenationOptionsT()
+        options.axis = axis
+        return self._operation("Concatenation", self.schema.BuiltinOperator.CONCATENATION, 2, sources, target, options)
+
+    def _operation(self, name: str, builtin: int, version: int, inputs: list[int], target: int, options: Any) -> Any:
+        operation = self.schema.OperatorT()
+        operation.opcodeIndex = self._opcode(builtin, version)
+        operation.inputs, operation.outputs = np.array(inputs, np.int32), np.array([target], np.int32)
+        operation.builtinOptionsType = getattr(self.schema.BuiltinOptions, f"{name}Options")
+        operation.builtinOptions = options
+        return operation
+
+    def _opcode(self, builtin: int, version: int) -> int:
+        """Index of an op's code, added where the file has none. `version`: of its int8 kernel."""
+        for index, code in enumerate(self.model.operatorCodes):
+            if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin and code.version >= version:
+                return index
+        code = self.schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = builtin
+        code.version = version
+        self.model.operatorCodes.append(code)
+        return len(self.model.operatorCodes) - 1
+
+
+def pair_columns(editor: Editor) -> None:
+    """The first conv reads pairs of columns: RESHAPE [1, H, W, C] → [1, H, W/2, 2C], PAD of one row above and one pair
+    on the left, CONV_2D of 3×2 with stride 2×1."""
+    graph, schema = editor.graph, editor.schema
+    if [editor.builtin(op) for op in graph.operators[:2]] != [
+        schema.BuiltinOperator.PAD,
+        schema.BuiltinOperator.CONV_2D,
+    ]:
+        return
+    pad, conv = graph.operators[:2]
+    image, padded, kernel = (graph.tensors[i] for i in (pad.inputs[0], pad.outputs[0], conv.inputs[1]))
+    _, height, width, channels = (int(side) for side in image.shape)
+    options = conv.builtinOptions
+    if (
+        editor.values(pad.inputs[1], np.int32).tolist() != [[0, 0], [1, 1], [1, 1], [0, 0]]
+        or {image.type, kernel.type} != {schema.TensorType.INT8}
+        or tuple(kernel.shape[1:3]) != (3, 3)
+        or (options.strideH, options.strideW, options.padding) != (2, 2, schema.Padding.VALID)
+        or height % 2
+        or width % 2
+    ):
+        return
+    pairs = editor.tensor("image_pairs", (1, height, width // 2, 2 * channels), image)
+    graph.operators.insert(0, editor.reshape(int(pad.inputs[0]), pairs))
+    margins = editor.constant("image_pairs/margins", [[0, 0], [1, 0], [1, 0], [0, 0]])
+    pad.inputs = np.array([pairs, margins], np.int32)
+    # Another name: `layer_error` compares tensors with the float network's by their names.
+    padded.name, padded.shape = b"image_pairs/padded", np.array([1, height + 1, width // 2 + 1, 2 * channels], np.int32)
+    paired = paired_kernel(editor.values(conv.inputs[1], np.int8))
+    editor.model.buffers[kernel.buffer].data = np.frombuffer(paired.tobytes(), np.uint8)
+    kernel.shape = np.array(paired.shape, np.int32)
+    options.strideW = 1
+    editor.changed = True
+
+
+def paired_kernel(kernel: np.ndarray) -> np.ndarray:
+    """[N, 3, 3, C] → [N, 3, 2, 2C]: of columns −1, 0 and 1 about pixel 2x, −1 is the right half of pair x − 1, whose
+    left half counts nothing, and 0 and 1 are pair x."""
+    columns = np.pad(kernel, ((0, 0), (0, 0), (1, 0), (0, 0)))  # [N, 3, 4, C]
+    return columns.reshape(*kernel.shape[:2], 2, 2 * kernel.shape[3])
+
+
+def repeat_by_concatenation(editor: Editor) -> None:
+    """Each RESIZE_NEAREST_NEIGHBOR [1, H, W, C] → [1, 2H, 2W, C] becomes two CONCATENATIONs between RESHAPEs."""
+    graph, operators = editor.graph, []
+    for operation in graph.operators:
+        source, target = int(operation.inputs[0]), int(operation.outputs[0])
+        small, large = graph.tensors[source], graph.tensors[target]
+        if (
+            editor.builtin(operation) != editor.schema.BuiltinOperator.RESIZE_NEAREST_NEIGHBOR
+            or small.type != editor.schema.TensorType.INT8
+            or tuple(large.shape[1:3]) != (2 * small.shape[1], 2 * small.shape[2])
+        ):
+            operators.append(operation)
+            continue
+        _, height, width, channels = (int(side) for side in small.shape)
+        name = large.name.decode()
+        pixels = editor.tensor(f"{name}/pixels", (1, height * width, 1, channels), small)
+        twice = editor.tensor(f"{name}/pixels_twice", (1, height * width, 2, channels), small)
+        rows = editor.tensor(f"{name}/rows", (1, height, 1, 2 * width * channels), small)
+        rows_twice = editor.tensor(f"{name}/rows_twice", (1, height, 2, 2 * width * channels), small)
+        operators += [
+            editor.reshape(source, pixels),
+            editor.concatenation([pixels, pixels], twice, axis=2),
+            editor.reshape(twice, rows),
+            editor.concatenation([rows, rows], rows_twice, axis=2),
+            editor.reshape(rows_twice, target),
+        ]
+        editor.changed = True
+    graph.operators = operators

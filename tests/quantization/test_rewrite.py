@@ -1,0 +1,98 @@
+"""Rewrites of an int8 file: the same sums, the same file from outside, and other files left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+from ai_edge_litert.interpreter import Interpreter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quantization import export
+from quantization.export import read_graph, to_tflite
+from quantization.rewrite import Editor, pair_columns, paired_kernel, repeat_by_concatenation, rewrite
+from quantization.verify import FileRunner
+from rf_keras.config import ModelConfig
+from tflite.spec import ModelSpec
+
+MEAN = ModelSpec.mean
+
+
+def test_kernel_by_hand() -> None:
+    kernel = np.arange(1, 10, dtype=np.int8).reshape(1, 3, 3, 1)  # rows 1 2 3, 4 5 6, 7 8 9
+    expected = [[[0, 1], [2, 3]], [[0, 4], [5, 6]], [[0, 7], [8, 9]]]  # row, pair, half
+    np.testing.assert_array_equal(paired_kernel(kernel), [expected])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    height=st.integers(1, 5).map(lambda half: 2 * half),
+    width=st.integers(1, 5).map(lambda half: 2 * half),
+    channels=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
+def test_the_same_sums(height: int, width: int, channels: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(-128, 128, (1, height, width, channels)).astype(np.float32)
+    kernel = rng.integers(-127, 128, (5, 3, 3, channels)).astype(np.float32)
+    padded = np.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    expected = tf.nn.conv2d(padded, kernel.transpose(1, 2, 3, 0), [1, 2, 2, 1], "VALID")
+    pairs = np.pad(image.reshape(1, height, width // 2, 2 * channels), ((0, 0), (1, 0), (1, 0), (0, 0)))
+    found = tf.nn.conv2d(pairs, paired_kernel(kernel).transpose(1, 2, 3, 0), [1, 2, 1, 1], "VALID")
+    np.testing.assert_array_equal(found, expected)  # whole numbers below 2²⁴: exact in float32
+
+
+@pytest.fixture(scope="module")
+def original(simulated: keras.Model, folded: tuple[keras.Model, ModelConfig]) -> bytes:
+    """The file as TensorFlow's converter leaves it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "rewrite", lambda content: content)
+        return to_tflite(simulated, folded[1], "int8")
+
+
+def rewritten(original: bytes, change: Callable[[Editor], None]) -> bytes:
+    editor = Editor(original)
+    change(editor)
+    return editor.content()
+
+
+def test_the_same_file_from_outside(original: bytes, int8_file: bytes, images: np.ndarray) -> None:
+    paired, joined = (rewritten(original, change) for change in (pair_columns, repeat_by_concatenation))
+    names = [op.name for op in read_graph(original).operations]
+    enlarged = ["RESHAPE", "CONCATENATION"] * 2 + ["RESHAPE"]
+    in_their_place = [enlarged if name == "RESIZE_NEAREST_NEIGHBOR" else [name] for name in names]
+    assert [op.name for op in read_graph(paired).operations] == ["RESHAPE", *names]
+    assert [op.name for op in read_graph(joined).operations] == [name for part in in_their_place for name in part]
+    graph = read_graph(paired)
+    assert graph.tensors[graph.operations[2].inputs[1]].shape[1:] == (3, 2, 6)
+
+    expected = [FileRunner(original, MEAN)(image) for image in images[:4]]
+    assert len(np.unique(expected[0]["box_8"])) > 10, "it does say something"
+    for content in (paired, joined, int8_file):
+        runner = FileRunner(content, MEAN)
+        for image, values in zip(images, expected, strict=False):
+            found = runner(image)
+            assert list(found) == list(values)
+            for name in values:
+                np.testing.assert_array_equal(found[name], values[name], err_msg=name)
+
+
+def test_xnnpack_runs_it_in_one_part(original: bytes, int8_file: bytes) -> None:
+    def parts(content: bytes) -> int:
+        interpreter = Interpreter(model_content=content, num_threads=1)
+        interpreter.allocate_tensors()
+        return sum(op["op_name"] == "DELEGATE" for op in interpreter._get_ops_details())
+
+    assert (parts(original), parts(int8_file)) == (3, 1)
+
+
+def test_other_files_are_left_alone(original: bytes, int8_file: bytes, folded: tuple[keras.Model, ModelConfig]) -> None:
+    assert rewrite(original) == int8_file
+    assert rewrite(int8_file) == int8_file, "there is nothing left to do"
+    in_float = to_tflite(*folded, "fp32")
+    assert rewrite(in_float) == in_float
+    assert {"RESHAPE", "RESIZE_NEAREST_NEIGHBOR"} & set(read_graph(in_float).op_counts()) == {"RESIZE_NEAREST_NEIGHBOR"}
