@@ -19,6 +19,8 @@ from quantization.verify import FileRunner
 from rf_keras.config import ModelConfig
 from tflite.spec import ModelSpec
 
+from .conftest import SIZE
+
 MEAN = ModelSpec.mean
 
 
@@ -96,3 +98,51 @@ def test_other_files_are_left_alone(original: bytes, int8_file: bytes, folded: t
     in_float = to_tflite(*folded, "fp32")
     assert rewrite(in_float) == in_float
     assert {"RESHAPE", "RESIZE_NEAREST_NEIGHBOR"} & set(read_graph(in_float).op_counts()) == {"RESIZE_NEAREST_NEIGHBOR"}
+
+
+def changed(array: np.ndarray, at: int, value: int) -> np.ndarray:
+    """A copy, as what the file holds is read-only."""
+    copy = array.copy()
+    copy[at] = value
+    return copy
+
+
+def another_image(editor: Editor) -> None:
+    image = editor.graph.tensors[editor.graph.inputs[0]]
+    image.shape = changed(image.shape, 2, SIZE - 1)
+
+
+def another_stride(editor: Editor) -> None:
+    editor.graph.operators[1].builtinOptions.strideH = 1
+
+
+def another_kernel(editor: Editor) -> None:
+    kernel = editor.graph.tensors[editor.graph.operators[1].inputs[1]]
+    kernel.shape = changed(kernel.shape, 1, 5)
+
+
+def another_first_op(editor: Editor) -> None:
+    del editor.graph.operators[0]
+
+
+def another_margin(editor: Editor) -> None:
+    pad = editor.graph.operators[0]
+    pad.inputs = changed(pad.inputs, 1, editor.constant("margins", [[0, 0], [0, 1], [0, 1], [0, 0]]))
+
+
+@pytest.mark.parametrize("change", [another_image, another_stride, another_kernel, another_first_op, another_margin])
+def test_other_first_convs_are_left_alone(change: Callable[[Editor], None], original: bytes) -> None:
+    editor = Editor(original)
+    change(editor)
+    pair_columns(editor)
+    assert not editor.changed and editor.content() == original
+
+
+def test_other_enlargements_are_left_alone(original: bytes) -> None:
+    editor = Editor(original)
+    for operation in editor.graph.operators:
+        if editor.builtin(operation) == editor.schema.BuiltinOperator.RESIZE_NEAREST_NEIGHBOR:
+            large = editor.graph.tensors[operation.outputs[0]]
+            large.shape = changed(large.shape, 1, large.shape[1] + 1)
+    repeat_by_concatenation(editor)
+    assert not editor.changed
