@@ -7,8 +7,8 @@ is then a 3×2 kernel that moves by one pair: six positions of six channels. The
 what it was.
 
 *Repetition by concatenation.* XNNPACK has no int8 RESIZE_NEAREST_NEIGHBOR, which therefore cuts the network into three
-parts that it runs one by one. A row of pixels beside itself, and that row beside itself again, is the same enlargement
-by two, and made of ops that it has.
+parts that it runs one by one. Each pixel beside itself, and each row behind itself, is the same enlargement by two, and
+made of ops that it has.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def paired_kernel(kernel: np.ndarray) -> np.ndarray:
 
 
 def repeat_by_concatenation(editor: Editor) -> None:
-    """Each RESIZE_NEAREST_NEIGHBOR [1, H, W, C] → [1, 2H, 2W, C] becomes two CONCATENATIONs between RESHAPEs."""
+    """Each RESIZE_NEAREST_NEIGHBOR [1, H, W, C] → [1, 2H, 2W, C] becomes two CONCATENATIONs and a RESHAPE."""
     graph, operators = editor.graph, []
     for operation in graph.operators:
         source, target = int(operation.inputs[0]), int(operation.outputs[0])
@@ -176,16 +176,12 @@ def repeat_by_concatenation(editor: Editor) -> None:
             continue
         _, height, width, channels = (int(side) for side in small.shape)
         name = large.name.decode()
-        pixels = editor.tensor(f"{name}/pixels", (1, height * width, 1, channels), small)
-        twice = editor.tensor(f"{name}/pixels_twice", (1, height * width, 2, channels), small)
-        rows = editor.tensor(f"{name}/rows", (1, height, 1, 2 * width * channels), small)
-        rows_twice = editor.tensor(f"{name}/rows_twice", (1, height, 2, 2 * width * channels), small)
+        wide = editor.tensor(f"{name}/pixels_twice", (1, height, width, 2 * channels), small)
+        high = editor.tensor(f"{name}/rows_twice", (1, height, 2 * width, 2 * channels), small)
         operators += [
-            editor.reshape(source, pixels),
-            editor.concatenation([pixels, pixels], twice, axis=2),
-            editor.reshape(twice, rows),
-            editor.concatenation([rows, rows], rows_twice, axis=2),
-            editor.reshape(rows_twice, target),
+            editor.concatenation([source, source], wide, axis=3),
+            editor.concatenation([wide, wide], high, axis=2),
+            editor.reshape(high, target),  # [H, 2, W, 2, C] in memory
         ]
         editor.changed = True
     graph.operators = operators
