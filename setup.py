@@ -7,6 +7,7 @@ TRAIN = [
     "tf-keras==2.21.0",
     "tensorboard~=2.20",
     "tensorflow-model-optimization==0.8.1",
+    "flatbuffers>=25.9",
     "h5py>=3.10",
     "matplotlib>=3.8,<4",
     "scipy>=1.11",

@@ -14,7 +14,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from quantization.fold import signature_names
-from quantization.rewrite import rewrite
+from quantization.rewrite import builtin_of, rewrite
 from quantization.simulate import LEAKY_EXPORT_SLOPE
 from rf_keras.config import ModelConfig
 
@@ -135,8 +135,7 @@ def read_graph(content: bytes) -> Graph:
         return Tensor(item.name.decode(), shape, dtype, np.asarray(scales, np.float32), np.asarray(zeros), constant)
 
     def operation(item: Any) -> Operation:
-        opcode = model.operatorCodes[item.opcodeIndex]
-        code = max(opcode.builtinCode, opcode.deprecatedBuiltinCode)
+        code = builtin_of(model.operatorCodes[item.opcodeIndex])
         inputs = tuple(int(index) for index in item.inputs if index >= 0)
         return Operation(codes[code], inputs, tuple(int(index) for index in item.outputs))
 

@@ -1,10 +1,10 @@
 """Rewrites of an int8 file that change its time and not one bit of what it says (times in BUILD_NOTES).
 
-*Pairs of columns.* XNNPACK multiplies int8 channels in groups of eight on x86 and on Arm with i8mm (four on Arm
-without), per position of the kernel. The image's three channels leave most of a group empty, nine times over. Two
-pixels side by side are six channels, which is another view of the same bytes, and a 3×3 kernel that moves by two pixels
-is then a 3×2 kernel that moves by one pair: six positions of six channels. The added weights are 0, so every sum is
-what it was.
+*Pairs of columns.* XNNPACK's kernels, by the names in its sources (`c8`, `c4`), multiply int8 channels in groups of
+eight on x86 and on Arm with i8mm (four on Arm without), per position of the kernel. The image's three channels leave
+most of a group empty, nine times over. Two pixels side by side are six channels, which is another view of the same
+bytes, and a 3×3 kernel that moves by two pixels is then a 3×2 kernel that moves by one pair: six positions of six
+channels. The added weights are 0, so every sum is what it was.
 
 *Repetition by concatenation.* XNNPACK has no int8 RESIZE_NEAREST_NEIGHBOR, which therefore cuts the network into three
 parts that it runs one by one. Each pixel beside itself, and each row behind itself, is the same enlargement by two, and
@@ -18,7 +18,12 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
-FILE_IDENTIFIER = b"TFL3"
+from tflite.spec import FILE_IDENTIFIER
+
+
+def builtin_of(code: Any) -> int:
+    """Which builtin op (`schema.BuiltinOperator`) an op code means: old writers know only the deprecated field."""
+    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
 
 
 def rewrite(content: bytes) -> bytes:
@@ -59,8 +64,7 @@ class Editor:
 
     def builtin(self, operation: Any) -> int:
         """Which builtin op it is (`schema.BuiltinOperator`)."""
-        code = self.model.operatorCodes[operation.opcodeIndex]
-        return int(max(code.builtinCode, code.deprecatedBuiltinCode))
+        return builtin_of(self.model.operatorCodes[operation.opcodeIndex])
 
     def values(self, index: int, dtype: type) -> np.ndarray:
         """A constant tensor."""
@@ -110,7 +114,7 @@ class Editor:
     def _opcode(self, builtin: int, version: int) -> int:
         """Index of an op's code, added where the file has none. `version`: of its int8 kernel."""
         for index, code in enumerate(self.model.operatorCodes):
-            if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin and code.version >= version:
+            if builtin_of(code) == builtin and code.version >= version:
                 return index
         code = self.schema.OperatorCodeT()
         code.builtinCode = code.deprecatedBuiltinCode = builtin

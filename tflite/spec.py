@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 SPEC_FILE = "retinaface.json"
+FILE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every .tflite file
 FORMAT_VERSION = 1
 LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")  # left = the left of the picture
 
@@ -170,7 +171,7 @@ def read_spec(model: str | Path | bytes, name: str | None = None) -> ModelSpec:
             model = Path(model).read_bytes()
         except OSError as error:
             raise SpecError(f"{name}: cannot read the model ({error.strerror})") from error
-    if model[4:8] != b"TFL3":
+    if model[4:8] != FILE_IDENTIFIER:
         raise SpecError(f"{name}: not a TFLite model ({len(model)} bytes, no TFL3 identifier at byte 4)")
     try:
         with zipfile.ZipFile(io.BytesIO(model)) as archive:

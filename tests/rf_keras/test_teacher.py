@@ -38,6 +38,7 @@ from rf_keras.train_flags import define_flags
 STRIDES = (8, 16, 32)
 FILE_SIDE = 64  # the input size that the file was made for
 BIASES = {"score": (-1.0, 2.0), "bbox": (1, 2, 3, 4, 0.5, 0.5, 0.5, 0.5), "kps": tuple(k / 8 - 1 for k in range(20))}
+TAUGHT = ["--config=fast", "--blocks=0,0", "--anchor_sizes=16,32/64,128/256,512", "--size=64", "--batch=4"]
 
 
 def make_teacher(path: Path, leave_out: int = 0) -> Path:
@@ -322,14 +323,7 @@ def run(*arguments: str | Path) -> None:
 def test_training_learns_the_teachers_answers(
     teacher_file: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = [
-        "--config=fast",
-        "--blocks=0,0",
-        "--anchor_sizes=16,32/64,128/256,512",
-        "--size=64",
-        "--more_sizes=96",
-        "--batch=4",
-    ]
+    settings = [*TAUGHT, "--more_sizes=96"]
     settings += ["--warmup_steps=2", "--augment=light", "--val_share=0", "--epochs=6", "--seed=2"]
     run(*settings, f"--data_dir={data}", f"--teacher={teacher_file}", f"--run_dir={tmp_path / 'run'}")
     assert f"; targets from {teacher_file}" in capsys.readouterr().out
@@ -343,14 +337,7 @@ def test_training_learns_the_teachers_answers(
 def test_training_predicts_the_teachers_features(
     teacher_file: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = [
-        "--config=fast",
-        "--blocks=0,0",
-        "--anchor_sizes=16,32/64,128/256,512",
-        "--size=64",
-        "--batch=4",
-        "--epochs=6",
-    ]
+    settings = [*TAUGHT, "--epochs=6"]
     settings += ["--warmup_steps=2", "--augment=light", "--val_share=0", "--seed=2", "--teacher_features=20"]
     run(*settings, f"--data_dir={data}", f"--teacher={teacher_file}", f"--run_dir={tmp_path / 'run'}")
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
@@ -369,14 +356,7 @@ def test_training_predicts_the_teachers_features(
 
 
 def test_training_corrects_the_teacher(teacher_file: Path, data: Path, tmp_path: Path) -> None:
-    settings = [
-        "--config=fast",
-        "--blocks=0,0",
-        "--anchor_sizes=16,32/64,128/256,512",
-        "--size=64",
-        "--batch=4",
-        "--epochs=1",
-    ]
+    settings = [*TAUGHT, "--epochs=1"]
     settings += ["--warmup_steps=2", "--augment=mixed", "--val_share=0", "--seed=2", f"--data_dir={data}"]
     taught = [*settings, f"--teacher={teacher_file}"]
     found = {}
