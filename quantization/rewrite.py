@@ -6,9 +6,9 @@ most of a group empty, nine times over. Two pixels side by side are six channels
 bytes, and a 3×3 kernel that moves by two pixels is then a 3×2 kernel that moves by one pair: six positions of six
 channels. The added weights are 0, so every sum is what it was.
 
-*Repetition by concatenation.* XNNPACK has no int8 RESIZE_NEAREST_NEIGHBOR, which therefore cuts the network into three
-parts that it runs one by one. Each pixel beside itself, and each row behind itself, is the same enlargement by two, and
-made of ops that it has.
+*Repetition by concatenation.* LiteRT 2.3.0 leaves int8 RESIZE_NEAREST_NEIGHBOR out of what it gives to XNNPACK, which
+cuts the network into three parts that run one by one. Each pixel beside itself, and each row behind itself, is the same
+enlargement by two, and made of ops that XNNPACK gets.
 """
 
 from __future__ import annotations
