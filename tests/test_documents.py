@@ -35,7 +35,7 @@ LONGEST_LINE = 120
 FORBIDDEN = {
     "a path of somebody's machine": re.compile(r"(?<![\w.])/(?:work|home|root|Users|mnt)/\w"),
     "a reference to what no reader has": re.compile(
-        r"\bDESIGN(?:\.md)? ?§|\bREVIEW(?:\.md)? ?§|\.\./shared|DESIGN\.md"
+        r"\bDESIGN(?:\.md)? ?§|\bREVIEW(?:\.md)? ?§|\.\./shared|wider/dev"
     ),
     "how the work went": re.compile(
         r"shipped (?:before|earlier|once|then|still)|one look|(?:this|last|next|earlier|of one|another) sessions?\b",
@@ -128,7 +128,8 @@ def test_files_that_are_named_exist(path: Path) -> None:
 
 def settings() -> tuple[set[str], set[str]]:
     """Flags of all commands, and settings that only --set reaches, by reading the sources."""
-    flags, hidden = {"help", "version", "set"}, set()
+    flags: set[str] = {"help", "version", "set"}
+    hidden: set[str] = set()
     for path in files(".py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Call):
