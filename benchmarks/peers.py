@@ -247,7 +247,9 @@ def yunet(file: str, height: int, width: int) -> Peer:
         return Detections(boxes / scale, faces[:, 14], faces[:, 4:14].reshape(-1, 5, 2) / scale)
 
     size = Path(file).stat().st_size
-    return Peer(f"YuNet: {Path(file).stem}", f"OpenCV {cv2.__version__}", detect, None, size, (CV2,))
+    return Peer(
+        Path(file).stem.removeprefix("face_detection_"), f"OpenCV {cv2.__version__}", detect, None, size, (CV2,)
+    )
 
 
 def blazeface(kind: str, height: int, width: int) -> Peer:
