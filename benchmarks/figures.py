@@ -34,10 +34,11 @@ FIGURES = Path("docs/figures.json")
 SIDE_BY_SIDE = Path("docs/side_by_side.json")
 DOCUMENTS = ("README.md", "MODEL_CARD.md", "CHANGELOG.md", "docs/benchmarks.md", "docs/quantization.md")
 MODELS, WEIGHTS = Path("tflite/models"), Path("rf_keras/weights")
-MARGINS = {"1": "1", "0.5": "½", "0.25": "¼", "0.1": "0.1", "0": "0"}  # of the face's box, as evaluate's JSON has them
-ANGLES = ("0", "90", "180", "270")  # degrees
+# Of the face's box, and degrees, as the JSON of rf_keras.evaluate has them.
+MARGINS = {"1": "1", "0.5": "½", "0.25": "¼", "0.1": "0.1", "0": "0"}
+ANGLES = ("0", "90", "180", "270")
 # What is kept of evaluate's JSON: the rest are paths and rates of the machine that measured.
-KEPT = (*SUBSETS, "all", "nme", "images", "faces", "by_size", "size", "interpreter", "closeups", "turned")
+KEPT = (*SUBSETS, "all", "nme", "images", "faces", "by_size", "size", "interpreter", "large")
 MARKED = re.compile(r"(<!-- figures:(\w+):begin -->\n).*?(<!-- figures:\2:end -->)", re.DOTALL)
 
 Figures = dict[str, Any]
@@ -75,7 +76,6 @@ SHIPPED = tuple(
     for network, weights in (("fast", "retinaface_fast.keras"), ("mnet025", "retinaface_mobilenet0.25.keras"))
     for size in (640, 320)
 )
-REFERENCE = "mnet025"  # its float network is the published one, and is shown close-ups and turned pictures as well
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def evaluate(model: Path, size: int, options: Options, faces: bool) -> Figures:
-    """What rf_keras.evaluate measures of one file; `faces`: close-ups and turned pictures as well.
+def evaluate(model: Path, size: int, options: Options) -> Figures:
+    """What rf_keras.evaluate measures of one file; of a model file on close-ups and turned pictures as well.
 
     Raises:
         RuntimeError: the command failed.
@@ -101,7 +101,7 @@ def evaluate(model: Path, size: int, options: Options, faces: bool) -> Figures:
         output = Path(folder) / "metrics.json"
         command = [sys.executable, "-m", "rf_keras.evaluate", "--model", str(model), "--size", str(size)]
         command += ["--data_dir", str(options.data_dir), "--gt_dir", str(options.gt_dir), "--json", str(output)]
-        command += ["--closeups", "--turned"] if faces else []
+        command += ["--closeups", "--turned"] if model.suffix == ".tflite" else []
         if subprocess.run(command, cwd=ROOT, check=False).returncode:
             raise RuntimeError(f"{model}: rf_keras.evaluate failed")
         metrics = json.loads(output.read_text(encoding="utf-8"))
@@ -114,10 +114,10 @@ def measure(options: Options) -> Figures:
     for model in SHIPPED:
         file = ROOT / MODELS / model.file
         int8[model.file] = {"sha256": sha256(file), "bytes": file.stat().st_size}
-        int8[model.file] |= evaluate(file, model.size, options, True)
+        int8[model.file] |= evaluate(file, model.size, options)
         weights = ROOT / WEIGHTS / model.weights
         floats[model.float_key] = {"sha256": sha256(weights)}
-        floats[model.float_key] |= evaluate(weights, model.size, options, model.network == REFERENCE)
+        floats[model.float_key] |= evaluate(weights, model.size, options)
     return {"int8": int8, "float": floats}
 
 
@@ -140,8 +140,13 @@ def share(value: float | None, digits: int = 2) -> str:
     return number(None if value is None else 100 * value, digits)
 
 
-def _found(measured: Figures | None, margin: str, key: str = "found", digits: int = 1) -> str:
-    return number(measured["margins"][margin][key], digits) if measured else NOTHING
+def _large(metrics: Figures, kind: str) -> Figures:
+    """What was measured on close-ups or turned pictures: margin or degrees → figures; empty where nothing was."""
+    return (metrics.get("large") or {}).get(kind) or {}
+
+
+def _found(metrics: Figures, margin: str, digits: int = 1) -> str:
+    return number(_large(metrics, "closeups").get(margin, {}).get("found"), digits)
 
 
 def _milliseconds(side: Figures, model: Shipped) -> float | None:
@@ -154,7 +159,7 @@ def models_table(figures: Figures, side: Figures) -> str:
     rows = []
     for model in SHIPPED:
         metrics = figures["int8"][model.file]
-        close = "/".join(_found(metrics.get("closeups"), margin, digits=0) for margin in ("0.5", "0.25", "0"))
+        close = "/".join(_found(metrics, margin, 0) for margin in ("0.5", "0.25", "0"))
         default = " (default)" if model is SHIPPED[0] else ""
         cells = (f"`{model.file}`{default}", number(metrics["bytes"] / 1e6, 2), ap(metrics), close)
         rows.append((*cells, number(_milliseconds(side, model), 1)))
@@ -192,44 +197,36 @@ def sizes_table(figures: Figures, side: Figures) -> str:
     return table(("", *(name.replace("-", "–") for name in ranges)), rows)
 
 
-def _close_up_rows(figures: Figures, side: Figures) -> Iterable[tuple[str, Figures]]:
+def _large_rows(figures: Figures, side: Figures) -> Iterable[tuple[str, Figures]]:
     """Name and figures of everything that was shown close-ups and turned pictures."""
     for model in SHIPPED:
         yield f"`{model.name}`", figures["int8"][model.file]
-    for model in SHIPPED:
-        if model.network == REFERENCE:
-            yield f"reference {model.size}", figures["float"][model.float_key]
     for row in side["rows"]:
-        if not row["ours"] and row.get("closeups"):
+        if row.get("large"):
             yield f"{row['name']} {row['size'][0]}", row
 
 
 def closeups_table(figures: Figures, side: Figures) -> str:
     """Percent of faces found by how much is left around them."""
     rows = []
-    for name, metrics in _close_up_rows(figures, side):
-        measured = metrics.get("closeups")
-        margins = measured["margins"].values() if measured else ()
+    for name, metrics in _large_rows(figures, side):
+        margins = _large(metrics, "closeups").values()
         exact = number(min((m["found_70"] for m in margins), default=None), 1)
         pieces = number(max((m["pieces"] for m in margins), default=None), 1)
-        rows.append((name, *(_found(measured, margin) for margin in MARGINS), exact, pieces))
+        rows.append((name, *(_found(metrics, margin) for margin in MARGINS), exact, pieces))
     return table(("% found at margin", *MARGINS.values(), "to IoU 0.7, least", "pieces, most"), rows)
-
-
-def _turned(measured: Figures | None, angle: str) -> str:
-    if not measured:
-        return NOTHING
-    return f"{number(measured[angle]['found'], 1)} ({number(measured[angle]['nme'], 1)})"
 
 
 def turned_table(figures: Figures, side: Figures) -> str:
     """Percent of faces found, and landmark error, by how the picture is turned."""
-    rows = []
-    for name, metrics in _close_up_rows(figures, side):
-        turned = metrics.get("turned")
-        if turned is None and not name.startswith("`"):
-            continue
-        rows.append((name, *(_turned(turned, angle) for angle in ANGLES)))
+
+    def cell(measured: Figures) -> str:
+        return f"{number(measured['found'], 1)} ({number(measured['nme'], 1)})" if measured else NOTHING
+
+    rows = [
+        (name, *(cell(_large(metrics, "turned").get(angle, {})) for angle in ANGLES))
+        for name, metrics in _large_rows(figures, side)
+    ]
     return table(("% found (NME %)", *(f"{angle}°" for angle in ANGLES)), rows)
 
 

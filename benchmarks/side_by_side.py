@@ -37,6 +37,7 @@ from benchmarks.contestants import OTHERS, REFERENCE, SCORE_THRESHOLD, Row, open
 from benchmarks.costs import fresh_process, install_mb
 from benchmarks.peers import Peer, as_taken
 from benchmarks.report import markdown, plot
+from rf_keras import closeups
 from rf_keras.evaluate import AP_SCORE_THRESHOLD, evaluate
 from rf_keras.ground_truth import Truth, read_truth
 from rf_keras.synthetic import synthetic_dir
@@ -60,6 +61,9 @@ class Options:
     rounds: int = option(20, "turns of every detector on every photo", low=1)
     cold_starts: int = option(5, "fresh processes per detector, for cold start and peak memory; 0: none", low=0)
     peers: str = option(",".join(OTHERS), "others to measure, comma-separated; empty: none")
+    closeups: str = option(
+        "", "others to show close-ups and turned pictures as well, comma-separated; needs --data_dir"
+    )
     yunet: Path | None = option(None, "YuNet's ONNX file (face_detection_yunet_2023mar.onnx of the OpenCV Zoo)")
     data_dir: Path | None = option(None, "folder with images/ and label.txt: measures AP")
     gt_dir: Path | None = option(None, "folder of the official WIDER FACE .mat files: AP easy, medium, hard")
@@ -133,6 +137,7 @@ def figures(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
         "ap": None,
         "cold_start_ms": None,
         "peak_memory_mb": None,
+        "large": None,
     }
 
 
@@ -144,6 +149,15 @@ def measure_ap(peer: Peer, truths: Sequence[Truth]) -> dict[str, Any]:
 
     metrics = evaluate(detect, truths, progress=sys.stderr.isatty()).metrics
     return {key: metrics[key] for key in ("easy", "medium", "hard", "all")}
+
+
+def measure_large(peer: Peer, truths: Sequence[Truth]) -> dict[str, Any]:
+    """What `rf_keras.evaluate --closeups --turned` measures, at `SCORE_THRESHOLD`."""
+
+    def detect(image: np.ndarray) -> Detections:
+        return peer.detect(peer.photo(image), SCORE_THRESHOLD)
+
+    return closeups.measure(detect, truths, True, True, progress=sys.stderr.isatty())[0]
 
 
 def machine() -> dict[str, Any]:
@@ -169,10 +183,14 @@ def choose_photos(given: Sequence[str], truths: Sequence[Truth], count: int) -> 
 def run(options: Options) -> dict[str, Any]:
     """The command; returns what the JSON holds."""
     wanted = options.peers.split(",") if options.peers else []
-    if unknown := sorted(set(wanted) - set(OTHERS)):
-        raise ValueError(f"--peers names {unknown[0]!r}, expected some of {', '.join(OTHERS)}")
+    closely = options.closeups.split(",") if options.closeups else []
+    for flag, names, known in (("peers", wanted, OTHERS), ("closeups", closely, wanted)):
+        if unknown := sorted(set(names) - set(known)):
+            raise ValueError(f"--{flag} names {unknown[0]!r}, expected some of {', '.join(known)}")
     if options.plot and not options.data_dir:
         raise ValueError("--plot draws AP over time: give --data_dir")
+    if closely and not options.data_dir:
+        raise ValueError("--closeups needs labelled photos: give --data_dir")
     if options.yunet and not options.yunet.is_file():
         raise ValueError(f"--yunet {options.yunet}: no such file, expected YuNet's ONNX file")
     yunet = None if options.yunet is None else str(options.yunet)
@@ -201,6 +219,8 @@ def run(options: Options) -> dict[str, Any]:
                         line["cold_start_ms"], line["peak_memory_mb"] = (round(value, 1) for value in fresh)
                     if truths:
                         line["ap"] = measure_ap(row.peer, truths)
+                    if row.key in closely:
+                        line["large"] = measure_large(row.peer, truths)
                 except Exception as error:  # other people's code, as in open_others
                     if row.opener == "ours":
                         raise

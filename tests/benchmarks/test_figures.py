@@ -17,8 +17,11 @@ METRICS: dict[str, Any] = {
     "hard": 52.0,
     "nme": 0.0801,
     "by_size": {"0-16": {"ap": 1.0, "faces": 3}, "128+": {"ap": None, "faces": 0}},
-    "closeups": {"faces": 9, "margins": {name: dict(MARGIN) for name in figures.MARGINS}},
-    "turned": {angle: {"found": 50.0, "nme": 9.0, "pieces": 0.0} for angle in figures.ANGLES},
+    "large": {
+        "faces": 9,
+        "closeups": {name: dict(MARGIN) for name in figures.MARGINS},
+        "turned": {angle: {"found": 50.0, "nme": 9.0, "pieces": 0.0} for angle in figures.ANGLES},
+    },
 }
 
 
@@ -66,20 +69,23 @@ def test_sizes_without_a_face_have_a_dash() -> None:
 
 def test_close_ups_show_the_worst_of_all_margins() -> None:
     data, times = measured(), side()
-    margins = data["int8"][figures.SHIPPED[0].file]["closeups"]["margins"]
-    margins["0.1"] |= {"found": 12.0, "found_70": 7.0, "pieces": 3.25}
-    peer = {"ours": False, "name": "YuNet", "size": [640, 640], "closeups": {"margins": margins}}
-    times["rows"].append(peer)
+    large = data["int8"][figures.SHIPPED[0].file]["large"]
+    large["closeups"]["0.1"] |= {"found": 12.0, "found_70": 7.0, "pieces": 3.25}
+    times["rows"].append({"ours": False, "name": "YuNet", "size": [640, 640], "large": large})
+    del data["int8"][figures.SHIPPED[1].file]["large"]
     lines = figures.closeups_table(data, times).splitlines()
     assert cells(lines[2]) == ["`fast_640`", "90.0", "90.0", "90.0", "12.0", "90.0", "7.0", "3.2"]
-    assert cells(lines[6]) == ["reference 640", *"–" * 7]
-    assert cells(lines[8])[0] == "YuNet 640" and cells(lines[8])[1:] == cells(lines[2])[1:]
+    assert cells(lines[3]) == ["`fast_320`", *"–" * 7]
+    assert cells(lines[6]) == ["YuNet 640", *cells(lines[2])[1:]]
+    assert len(lines) == 2 + len(figures.SHIPPED) + 1
 
 
-def test_turned_rows_are_those_that_were_turned() -> None:
-    lines = figures.turned_table(measured(), side()).splitlines()
-    assert len(lines) == 2 + len(figures.SHIPPED)
+def test_turned() -> None:
+    data = measured()
+    data["int8"][figures.SHIPPED[1].file]["large"]["turned"]["90"]["nme"] = None  # nothing found there
+    lines = figures.turned_table(data, side()).splitlines()
     assert cells(lines[2]) == ["`fast_640`", *["50.0 (9.0)"] * 4]
+    assert cells(lines[3]) == ["`fast_320`", "50.0 (9.0)", "50.0 (–)", "50.0 (9.0)", "50.0 (9.0)"]
 
 
 def test_only_what_lies_between_the_markers_changes() -> None:
@@ -117,7 +123,7 @@ def test_measuring_keeps_figures_and_no_paths(tmp_path: Path, monkeypatch: pytes
     assert "somewhere" not in json.dumps(found) and len(commands) == 2 * len(figures.SHIPPED)
     assert set(found["int8"]) == {path.name for path in (figures.ROOT / figures.MODELS).glob("*.tflite")}
     turned = [command[command.index("--model") + 1] for command in commands if "--turned" in command]
-    assert sum(model.endswith(".keras") for model in turned) == 2  # the reference at both sizes
+    assert len(turned) == len(figures.SHIPPED) and all(model.endswith(".tflite") for model in turned)
 
 
 def test_a_failed_measurement_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ def test_the_whole_way_with_one_model_and_one_photo(root: Path, model_dir: Path,
     (data / "label.txt").write_text("# photo.png\n48 32 32 32 " + "-1.0 " * 15 + "0.9\n")
     command = [sys.executable, "benchmarks/side_by_side.py", "--models", model_dir / "int8.tflite"]
     command += [model_dir / "fp32.tflite", "--data_dir", data, "--images", "1", "--rounds", "2", "--cold_starts", "1"]
-    command += ["--peers", "onnxruntime,yunet", "--json", tmp_path / "b.json"]
+    command += ["--closeups", "onnxruntime", "--peers", "onnxruntime,yunet", "--json", tmp_path / "b.json"]
     command += ["--plot", tmp_path / "plot.png"]
     done = subprocess.run([*map(str, command)], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -35,6 +35,8 @@ def test_the_whole_way_with_one_model_and_one_photo(root: Path, model_dir: Path,
         assert row["peak_memory_mb"] > 20
         assert 0 <= row["ap"]["all"] <= 100
     assert report["rows"][2]["to_reference"] == 1
+    assert [row["large"] is None for row in report["rows"]] == [True, True, False]
+    assert set(report["rows"][2]["large"]) == {"faces", "photos", "closeups", "turned"}
     assert report["rows"][0]["faces"] > 0
     assert report["rows"][0]["model_bytes"] == (model_dir / "int8.tflite").stat().st_size
     assert report["skipped"] == {"yunet": "no --yunet FILE given"}
@@ -49,6 +51,8 @@ def test_the_whole_way_with_one_model_and_one_photo(root: Path, model_dir: Path,
     ("options", "message"),
     [
         (["--peers", "onnxruntime,dlib"], "--peers names 'dlib', expected some of onnxruntime"),
+        (["--peers", "yunet", "--closeups", "onnxruntime"], "--closeups names 'onnxruntime', expected some of yunet"),
+        (["--closeups", "onnxruntime"], "--closeups needs labelled photos: give --data_dir"),
         (["--plot", "p.png"], "--plot draws AP over time: give --data_dir"),
         (["--yunet", "{tmp}/none.onnx"], "none.onnx: no such file, expected YuNet's ONNX file"),
         (["--models", "{tmp}/none.tflite"], "none.tflite: cannot read the model"),
