@@ -23,8 +23,8 @@ from tqdm import tqdm
 from tflite.command import flags_only, user_errors
 from tflite.detector import FaceDetector
 from tflite.files import write_text
+from tflite.images import read_image
 from tflite.interpreter import ModelError
-from tflite.preprocess import read_image
 
 STAGES = ("letterbox", "table", "invoke", "decode", "nms", "end_to_end")
 WARM_UP_RUNS = 5
@@ -37,7 +37,7 @@ COLD_START = """
 import time; start = time.perf_counter()
 import sys, resource
 from tflite.detector import FaceDetector
-from tflite.preprocess import read_image
+from tflite.images import read_image
 imported = time.perf_counter()
 detector = FaceDetector(sys.argv[1], int(sys.argv[2]))
 loaded = time.perf_counter()

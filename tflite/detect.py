@@ -27,10 +27,9 @@ from tqdm import tqdm
 
 from tflite.command import user_errors
 from tflite.detector import FaceDetector
-from tflite.files import expand_inputs
+from tflite.images import ImageError, expand_inputs, read_image
 from tflite.interpreter import ModelError
 from tflite.postprocess import Detections
-from tflite.preprocess import ImageError, read_image
 from tflite.results import Results, Stopped, UsageError
 from tflite.tiling import detect_tiled
 from tflite.video import Video

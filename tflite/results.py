@@ -14,9 +14,9 @@ from absl import flags
 
 from tflite.align import align_face
 from tflite.draw import blur_faces, draw_detections
-from tflite.files import replacing, write_image, write_text
+from tflite.files import replacing, write_text
+from tflite.images import IMAGE_SUFFIXES, ImageError, write_image
 from tflite.postprocess import Detections
-from tflite.preprocess import IMAGE_SUFFIXES, ImageError
 from tflite.video import VIDEO_SUFFIXES, VideoSink
 
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tflite.preprocess import ImageError
+from tflite.images import ImageError
 
 VIDEO_SUFFIXES = {".mp4": "mp4v", ".avi": "MJPG", ".mov": "mp4v", ".mkv": "mp4v"}
 DEFAULT_FPS = 25.0  # where the source does not say

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.tflite.conftest import photo
-from tflite.files import write_image
+from tflite.images import write_image
 
 
 def test_detects_with_the_base_install_alone(root: Path, model_dir: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.tflite.conftest import photo
 from tflite.benchmark import STAGES
-from tflite.files import write_image
+from tflite.images import write_image
 
 
 def benchmark(root: Path, *arguments: str | Path) -> tuple[int, str, str]:

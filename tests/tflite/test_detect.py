@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.tflite.conftest import photo
-from tflite.files import write_image
-from tflite.preprocess import read_image
+from tflite.images import read_image, write_image
 
 
 class Command:

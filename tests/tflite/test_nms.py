@@ -10,7 +10,7 @@ from tflite.nms import nms
 
 
 def slow_nms(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> list[int]:
-    """The rule of DESIGN §7 on continuous coordinates, one pair at a time."""
+    """The greedy rule on continuous coordinates, one pair at a time."""
     kept: list[int] = []
     for i in sorted(range(len(scores)), key=lambda i: (-scores[i], i)):
         if all(not _iou(boxes[i], boxes[j]) > np.float32(threshold) for j in kept):

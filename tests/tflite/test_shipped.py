@@ -11,7 +11,7 @@ import pytest
 
 from tflite.detect import DEFAULT_MODEL
 from tflite.detector import FaceDetector
-from tflite.preprocess import read_image
+from tflite.images import read_image
 from tflite.spec import read_spec
 
 MODELS = sorted(DEFAULT_MODEL.parent.glob("*.tflite"))
