@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +13,13 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from tflite.files import replacing
+from tflite.files import free_name, replacing
+from tflite.messages import one_line, printable
 
 # Named so that Pillow never hands a file to a plugin that runs another program (EPS starts Ghostscript).
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 class ImageError(ValueError):
@@ -23,12 +27,16 @@ class ImageError(ValueError):
 
 
 def _decode(data: bytes) -> np.ndarray:
-    image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
     image.load()  # the first frame; raises on truncated data, which OpenCV would fill with grey
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except Exception:
-        image.getexif().clear()  # damaged EXIF says nothing about the orientation; the pixels are fine
+    return _upright_bgr(image)
+
+
+def _upright_bgr(image: Image.Image) -> np.ndarray:
+    """uint8 [H, W, 3] of a loaded picture, which stays as it is."""
+    # Damaged EXIF says nothing about the orientation; the pixels are fine.
+    with contextlib.suppress(Exception):
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         # 16-bit grey: Pillow's own conversion clips at 255 instead of scaling.
         pixels = np.asarray(image, np.float64)
@@ -58,7 +66,7 @@ def read_image(source: str | Path | bytes, name: str | None = None) -> np.ndarra
     Raises:
         ImageError: missing, empty, truncated, no picture, or a format not in `FORMATS`.
     """
-    name = name or ("image" if isinstance(source, bytes) else str(source))
+    name = name or ("image" if isinstance(source, bytes) else printable(source))
     if isinstance(source, bytes):
         data = source
     else:
@@ -75,10 +83,41 @@ def read_image(source: str | Path | bytes, name: str | None = None) -> np.ndarra
         if isinstance(error, Image.UnidentifiedImageError):
             reason = f"{len(data)} bytes of no known image format"
         else:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = one_line(error)
         raise ImageError(
             f"{name}: cannot decode ({reason}), expected a complete image ({', '.join(FORMATS)})"
         ) from error
+
+
+def image_array(image: np.ndarray | str | os.PathLike[str] | Image.Image) -> np.ndarray:
+    """What `FaceDetector.detect` accepts, as an array.
+
+    Args:
+        image: uint8 BGR [H, W, 3], any size from 1×1; a path, read by `read_image`; or a Pillow image, whose EXIF
+            orientation is applied.
+
+    Returns:
+        uint8 [H, W, 3], BGR; an array is returned itself.
+
+    Raises:
+        ImageError: a path or a Pillow image that cannot be read.
+        ValueError: an array of another type or shape, or something else.
+    """
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"image is {image.dtype} {list(image.shape)}, expected a uint8 BGR array [H, W, 3]")
+        if not image.size:
+            raise ValueError(f"image is empty ({image.shape[1]}×{image.shape[0]}), expected at least 1×1")
+        return image
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        try:
+            image.load()
+            return _upright_bgr(image)
+        except Exception as error:  # as in read_image
+            raise ImageError(f"image: cannot decode ({one_line(error)}), expected a complete Pillow image") from error
+    raise ValueError(f"image is {type(image).__name__}, expected a path, a Pillow image or a uint8 BGR array [H, W, 3]")
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
@@ -102,36 +141,39 @@ def expand_inputs(arguments: Sequence[str]) -> tuple[list[tuple[Path, Path]], li
 
     Returns:
         (path, name for the output relative to an output folder) in the order given, folders and patterns sorted, each
-        file once and each name once; and one line for each argument that gives no file.
+        file once and each name once; and one line for each argument that gives no file, and for each folder that
+        cannot be read.
     """
     found: dict[Path, Path] = {}
     taken: set[Path] = set()
-    errors = []
+    numbers: dict[Path, int] = {}
+    errors: list[str] = []
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            matches = [(p, p.relative_to(path)) for p in inside]
-            if not matches:
-                errors.append(f"{argument}: no image in the folder, expected {' '.join(IMAGE_SUFFIXES)}")
+            unreadable: list[str] = []
+            matches = [(p, p.relative_to(path)) for p in images_below(path, unreadable)]
+            errors += unreadable
+            if not matches and not unreadable:
+                errors.append(f"{printable(argument)}: no image in the folder, expected {' '.join(IMAGE_SUFFIXES)}")
         elif glob.has_magic(argument) and not path.exists():
             paths = map(Path, sorted(glob.glob(argument, recursive=True)))  # noqa: PTH207 (Path.glob takes no absolute one)
             matches = [(p, Path(p.name)) for p in paths if p.is_file()]
             if not matches:
-                errors.append(f"{argument}: no file matches the pattern")
+                errors.append(f"{printable(argument)}: no file matches the pattern")
         else:
             matches = [(path, Path(path.name))]
         for p, name in matches:
             if p not in found:
-                found[p] = _free(name, taken)
-                taken.add(found[p])
+                found[p] = free_name(name, taken, numbers)
     return list(found.items()), errors
 
 
-def _free(name: Path, taken: set[Path]) -> Path:
-    """`name`, or with a number where another folder's file has it already: outputs must not overwrite each other."""
-    candidate, number = name, 1
-    while candidate in taken:
-        number += 1
-        candidate = name.with_name(f"{name.stem}_{number}{name.suffix}")
-    return candidate
+def images_below(folder: Path, errors: list[str]) -> list[Path]:
+    """Files with `IMAGE_SUFFIXES` in the folder and below it, sorted; a line in `errors` for each unreadable folder."""
+
+    def note(error: OSError) -> None:
+        errors.append(f"{printable(error.filename)}: cannot read the folder ({error.strerror})")
+
+    below = (Path(top) / name for top, _, names in os.walk(folder, onerror=note) for name in names)
+    return sorted(path for path in below if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
