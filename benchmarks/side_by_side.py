@@ -42,9 +42,8 @@ from rf_keras.evaluate import AP_SCORE_THRESHOLD, evaluate
 from rf_keras.ground_truth import Truth, read_truth
 from rf_keras.synthetic import synthetic_dir
 from tflite.command import option, start
-from tflite.files import expand_inputs
+from tflite.images import expand_inputs, read_image
 from tflite.postprocess import Detections
-from tflite.preprocess import read_image
 from tflite.spec import read_spec
 
 WARM_UP_RUNS = 3

@@ -26,7 +26,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of photos beside the clone; its tests skip where there is none, and fail in CI, which always has it."""
+    """The photos beside the clone; tests skip where there are none, and fail in CI, which always has them."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         if os.environ.get("CI"):
