@@ -12,7 +12,11 @@ from tflite.command import parse
 
 MARGIN = {"found": 90.04, "found_70": 80.0, "pieces": 1.5, "nme": 8.0}
 METRICS: dict[str, Any] = {
-    **{"all": 50.0, "images": 2, "faces": 9, "size": 640, "interpreter": "one"},
+    "all": 50.0,
+    "images": 2,
+    "faces": 9,
+    "size": 640,
+    "interpreter": "one",
     "easy": 90.0,
     "medium": 85.04,
     "hard": 52.0,
