@@ -23,7 +23,7 @@ from tflite.command import option, start, write_json
 
 if TYPE_CHECKING:
     from quantization.source import WeightsSource
-    from rf_keras.ground_truth import Truth
+    from rf_keras.evaluation.ground_truth import Truth
 
 DEFAULT = "+ equalization (the default)"
 RECIPES = {
@@ -75,8 +75,8 @@ def qat_file(tuned: WeightsSource, size: tuple[int, int]) -> bytes:
 
 def score(model: Path, size: str | None, truths: Sequence[Truth]) -> dict[str, Any]:
     """AP in percent and landmark NME of a weights file (at `size`) or a .tflite file."""
-    from rf_keras.evaluate import evaluate, open_detector
-    from rf_keras.wider_ap import SUBSETS
+    from rf_keras.evaluation.scoring import evaluate, open_detector
+    from rf_keras.evaluation.wider_ap import SUBSETS
 
     opened = open_detector(model, size)
     metrics = evaluate(opened.for_ap, truths).metrics
@@ -101,7 +101,7 @@ def run(options: Options) -> dict[str, Any]:
     from quantization.images import find_images, load_images
     from quantization.recipe import export_int8, quantize
     from quantization.source import find_source
-    from rf_keras.ground_truth import read_truth
+    from rf_keras.evaluation.ground_truth import read_truth
     from rf_keras.model_file import load_model
 
     if unknown := set(options.rows) - set(RECIPES):

@@ -21,13 +21,12 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from rf_keras.config import train_config_from_dict
-from rf_keras.evaluate import ImageResult, evaluate, face_sizes
-from rf_keras.ground_truth import truth_of_samples
+from rf_keras.evaluation.ground_truth import truth_of_samples
+from rf_keras.evaluation.scoring import ImageResult, evaluate, face_sizes
+from rf_keras.evaluation.wider_ap import first_on_face
 from rf_keras.model_file import read_config
-from rf_keras.train import split_samples
+from rf_keras.train_loop import split_samples, split_settings
 from rf_keras.wider import Sample
-from rf_keras.wider_ap import first_on_face
 from tflite.command import option, start
 from tflite.detector import FaceDetector
 
@@ -60,7 +59,7 @@ def held_out(weights: Path, data_dirs: Sequence[Path]) -> list[Sample]:
     recipe = read_config(weights)[1].get("train")
     if not recipe:
         raise ValueError(f"{weights}: no training settings inside, expected a file that rf_keras.train wrote")
-    config = train_config_from_dict(recipe, str(weights))
+    config = split_settings(recipe)
     if data_dirs and len(data_dirs) != len(config.data_dirs):
         raise ValueError(
             f"--data_dir: {len(data_dirs)} folders, {weights} was trained on {len(config.data_dirs)}: "

@@ -36,8 +36,8 @@ from benchmarks.contestants import OTHERS, PACKAGE, REFERENCE, SCORE_THRESHOLD, 
 from benchmarks.costs import fresh_process, install_mb
 from benchmarks.peers import Peer, as_taken
 from benchmarks.report import BEGIN, END, check_markers, markdown, plot, put_between_markers
-from rf_keras.evaluate import AP_SCORE_THRESHOLD, evaluate
-from rf_keras.ground_truth import Truth, read_truth
+from rf_keras.evaluation.ground_truth import Truth, read_truth
+from rf_keras.evaluation.scoring import AP_SCORE_THRESHOLD, evaluate
 from rf_keras.synthetic import synthetic_dir
 from tflite.command import user_errors
 from tflite.files import expand_inputs, write_text

@@ -26,8 +26,10 @@ from quantization.images import load_images
 from quantization.layer_error import LayerError, layer_errors
 from quantization.report import html_report
 from quantization.tflite_graph import read_graph
-from rf_keras.evaluate import evaluate, open_detector
-from rf_keras.ground_truth import Truth, read_truth
+from rf_keras.boxes import iou
+from rf_keras.evaluation.ground_truth import Truth, read_truth
+from rf_keras.evaluation.keras_detector import InputSize
+from rf_keras.evaluation.scoring import evaluate, open_detector
 from rf_keras.model_file import load_model
 from rf_keras.selection import evenly_spaced
 from tflite.benchmark import measure_stages
@@ -61,13 +63,13 @@ def measure_float(weights: Path, size: str, truths: Sequence[Truth]) -> Column:
     """The float network, run in Keras."""
     opened = open_detector(weights, size)
     result = evaluate(opened.for_ap, truths)
-    facts = {
+    figures = {
         **result.metrics,
         "kind": "float",
         "interpreter": opened.interpreter,
         "bytes": weights.stat().st_size,
     }
-    return Column("float", facts, result, [])
+    return Column("float", figures, result, [])
 
 
 def measure_file(path: Path, truths: Sequence[Truth], weights: Path, runs: int, sqnr_images: int) -> Column:
@@ -77,8 +79,8 @@ def measure_file(path: Path, truths: Sequence[Truth], weights: Path, runs: int, 
     opened = open_detector(path, None)
     result = evaluate(opened.for_ap, truths)
     graph = read_graph(content)
-    facts = {**result.metrics, "kind": spec.quantization, "interpreter": opened.interpreter, "bytes": len(content)}
-    facts |= {"ops": graph.op_counts(), "latency_ms": latency(path, truths[0].image, runs)}
+    figures = {**result.metrics, "kind": spec.quantization, "interpreter": opened.interpreter, "bytes": len(content)}
+    figures |= {"ops": graph.op_counts(), "latency_ms": latency(path, truths[0].image, runs)}
     layers: list[LayerError] = []
     if spec.quantization.startswith("int8"):
         side = (spec.input_height, spec.input_width)
@@ -86,8 +88,8 @@ def measure_file(path: Path, truths: Sequence[Truth], weights: Path, runs: int, 
         folded = fold(model, config, *side)
         paths = [truth.image for truth in evenly_spaced(truths, sqnr_images)]
         layers = layer_errors(content, folded.model, load_images(paths, *side, fewest=1, antialias=config.antialias))
-        facts["sqnr_db"] = {row.layer: round(row.sqnr, 2) for row in layers}
-    return Column(path.stem, facts, result, layers)
+        figures["sqnr_db"] = {row.layer: round(row.sqnr, 2) for row in layers}
+    return Column(path.stem, figures, result, layers)
 
 
 def latency(path: Path, image: Path, runs: int) -> dict[str, dict[str, float]]:
@@ -100,19 +102,16 @@ def latency(path: Path, image: Path, runs: int) -> dict[str, dict[str, float]]:
     return found
 
 
-def same_faces(expected: Detections, found: Detections, iou: float = SAME_FACE_IOU) -> np.ndarray:
+def same_faces(expected: Detections, found: Detections, least_iou: float = SAME_FACE_IOU) -> np.ndarray:
     """Which detections of `expected` [N] have a partner of their own in `found`, greedily by falling IoU: bool [N]."""
     partner = np.zeros(len(expected.boxes), bool)
     if not len(expected.boxes) or not len(found.boxes):
         return partner
-    a, b = expected.boxes[:, None], found.boxes[None]
-    overlap = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None).prod(-1)
-    area_a, area_b = ((x[..., 2:] - x[..., :2]).prod(-1) for x in (a, b))
-    ious = overlap / np.maximum(area_a + area_b - overlap, 1e-9)  # [N, M]
+    overlap = iou(expected.boxes, found.boxes)  # [N, M]
     taken = np.zeros(len(found.boxes), bool)
-    for index in np.argsort(-ious, axis=None):
+    for index in np.argsort(-overlap, axis=None):
         i, j = divmod(int(index), len(found.boxes))
-        if ious[i, j] < iou:
+        if overlap[i, j] < least_iou:
             break
         if not partner[i] and not taken[j]:
             partner[i] = taken[j] = True
@@ -161,25 +160,23 @@ def run(options: Options) -> dict[str, Any]:
     if len(sizes) != 1:
         found = ", ".join(f"{path.name} {s.input_height}×{s.input_width}" for path, s in zip(paths, specs, strict=True))
         raise ValueError(f"models of different input sizes do not compare: {found}")
-    height, width = sizes.pop()
-    if height != width:
-        raise ValueError(f"{paths[0]}: input {height}×{width}; the float model is evaluated on squares only")
+    size = InputSize(fixed=sizes.pop())
     output = options.output
     if output.suffix != ".html":
         raise ValueError(f"--output is {str(output)!r}, expected a name ending in .html")
     truths = read_truth(options.data_dir, options.gt_dir)
-    print(f"{len(truths)} images, input {height}×{width}: float, then {', '.join(path.name for path in paths)}")
-    reference = measure_float(options.weights, str(height), truths)
+    print(f"{len(truths)} images, input {size}: float, then {', '.join(path.name for path in paths)}")
+    reference = measure_float(options.weights, str(size), truths)
     columns = [measure_file(path, truths, options.weights, options.runs, options.sqnr_images) for path in paths]
     for column in columns:
-        column.facts["same_faces"] = agreement(reference, column)
+        column.figures["same_faces"] = agreement(reference, column)
     pairs = [d for column in columns for d in disagreements(reference, column, options.worst)]
     document = {
         "data_dir": str(options.data_dir),
         "rules": "WIDER FACE .mat" if options.gt_dir else "label.txt",
         "images": len(truths),
-        "size": height,
-        "models": {column.name: column.facts for column in (reference, *columns)},
+        "size": int(str(size)) if str(size).isdecimal() else str(size),
+        "models": {column.name: column.figures for column in (reference, *columns)},
         "disagreements": [
             {"image": str(d.image), "model": d.model, "only_float": d.lost, "only_file": d.new} for d in pairs
         ],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quantization.layer_error import LayerError
-from rf_keras.evaluate import Evaluation
+from rf_keras.evaluation.scoring import Evaluation
 from tflite.postprocess import Detections
 
 
@@ -16,7 +16,7 @@ class Column:
     """One model of the report: figures for the JSON, and what the plots need."""
 
     name: str
-    facts: dict[str, Any]
+    figures: dict[str, Any]
     evaluation: Evaluation
     layers: list[LayerError]
 

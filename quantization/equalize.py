@@ -4,7 +4,7 @@ ReLU and LeakyReLU commute with positive factors, so dividing a conv's output ch
 layers read from it by s leaves the function unchanged (Nagel et al. 2019, "Data-Free Quantization", section 4.1).
 Weights have a scale per channel, so between a conv and a depthwise conv this costs nothing; activations have one scale
 per tensor, and gain. Where other convs read the tensor one weight scale spans all its channels, and evening it out made
-the outputs worse (BUILD_NOTES).
+the outputs worse.
 """
 
 from __future__ import annotations

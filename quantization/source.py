@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import rf_keras
+from rf_keras.input_size import fixed_sides
 from rf_keras.model_file import read_config
 from rf_keras.run_dir import BEST, CONFIG, LAST, newest_run
 from rf_keras.synthetic import DEFAULT_SIZE as SYNTHETIC_SIZE
@@ -97,9 +98,6 @@ def parse_side(text: str | None, source: WeightsSource) -> tuple[int, int]:
     if text is None:
         side = source.size or DEFAULT_SIZE
         return side, side
-    parts = text.split("x")
-    if len(parts) in (1, 2) and all(part.isascii() and part.isdigit() for part in parts):
-        height, width = int(parts[0]), int(parts[-1])
-        if all(0 < side <= 8192 and side % 32 == 0 for side in (height, width)):
-            return height, width
+    if sides := fixed_sides(text):
+        return sides
     raise ValueError(f"--size is {text!r}, expected a multiple of 32 in pixels, or HEIGHTxWIDTH such as 480x640")

@@ -9,7 +9,6 @@ Source: model soups (Wortsman et al. 2022). Averages of networks that were train
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,30 +37,23 @@ def average_weights(sources: Sequence[Loaded]) -> keras.Model:
     """A model of the first one's network, each weight the mean over all.
 
     Args:
-        sources: model, configuration and name of each. The first one's network counts; the others may have fewer
-            residual blocks, and a block is the mean over those that have it.
+        sources: model, configuration and file of each.
 
     Raises:
         ValueError: another network; names the file.
     """
     import tf_keras as keras
 
-    from rf_keras.adapt import added_blocks
-
     config = sources[0][1]
     wanted = config_to_dict(config)
-    parts = []
-    for model, network, name in sources:
-        found = config_to_dict(dataclasses.replace(network, blocks=config.blocks))
+    for _, network, name in sources:
+        found = config_to_dict(network)
         if differing := [key for key in wanted if wanted[key] != found[key]]:
             key = differing[0]
             raise ValueError(f"{name}: {key} is {found[key]}, expected {wanted[key]} as in {sources[0][2]}")
-        parts.append((model, added_blocks(network, config, str(name))))
     average = keras.models.clone_model(sources[0][0])  # BatchNormalization may be folded into its convs
     for layer in average.layers:
-        weights = [
-            model.get_layer(layer.name).get_weights() for model, added in parts if not layer.name.startswith(added)
-        ]
+        weights = [model.get_layer(layer.name).get_weights() for model, _, _ in sources]
         layer.set_weights([np.mean(same, axis=0) for same in zip(*weights, strict=True)])
     return average
 

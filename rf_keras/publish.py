@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
+from rf_keras.evaluation.wider_ap import SUBSETS
 from rf_keras.model_file import load_model, save_model
-from rf_keras.wider_ap import SUBSETS
 from tflite.command import option, start
 
 FLOAT_BITS = 24  # significant bits of float32
@@ -50,6 +50,15 @@ def round_kernels(model: keras.Model, bits: int) -> None:
         if len(weight.shape) > 1:
             mantissa, exponent = np.frexp(weight.numpy())
             weight.assign(np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits))
+
+
+def without_folders(value: Any) -> Any:
+    """JSON-ready data with the last part alone of each absolute path: a file need not say where it was made."""
+    if isinstance(value, dict):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_folders(item) for item in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def measured(paths: Sequence[Path], split: str) -> dict[str, Any]:
@@ -97,7 +106,7 @@ def run(options: Options) -> None:
     if options.antialias is not None:
         config = dataclasses.replace(config, antialias=options.antialias)
     round_kernels(model, options.significant_bits)
-    save_model(model, config, options.output, meta)
+    save_model(model, config, options.output, without_folders(meta))
     print(f"wrote {options.output}: {options.output.stat().st_size:,} bytes")
 
 

@@ -7,7 +7,7 @@ one level calls 0.5 is a face more often than at another. AP, NMS and a threshol
 costs most where few detections decide, among large faces. Here a logistic regression per level says which straight
 line takes its logits to the log odds of a face, and the heads' weights take that line in. The finest level stays as it
 is. Quantization-aware weights are asked unrounded, and the ranges of their scores move along. Networks that learned
-otherwise gained nothing (BUILD_NOTES): the command prints what each half of the images gains by the other's lines.
+otherwise gained nothing: the command prints what each half of the images gains by the other's lines.
 
 Source: J. Platt, Probabilistic outputs for support vector machines, 1999.
 """
@@ -24,12 +24,12 @@ import tf_keras as keras
 from tqdm import tqdm
 
 from rf_keras.config import ModelConfig
-from rf_keras.evaluate import DEFAULT_SIZE, face_sizes
-from rf_keras.ground_truth import Truth, truth_of_samples
-from rf_keras.keras_detector import KerasDetector, parse_size
+from rf_keras.evaluation.ground_truth import Truth, truth_of_samples
+from rf_keras.evaluation.keras_detector import KerasDetector, parse_size
+from rf_keras.evaluation.scoring import DEFAULT_SIZE, face_sizes
+from rf_keras.evaluation.wider_ap import Matches, average_precision, first_on_face, match_detections
 from rf_keras.model_file import check_suffix, load_model, save_model
 from rf_keras.wider import read_labels
-from rf_keras.wider_ap import Matches, average_precision, first_on_face, match_detections
 from tflite.command import option, start
 from tflite.decode import sigmoid
 from tflite.nms import nms

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from rf_keras.config import ACTIVATIONS, REFERENCE_ANCHORS, SMALL_ANCHORS, Anchors, ModelConfig, format_anchors
-from rf_keras.evaluate import evaluate_keras
+from rf_keras.evaluation.scoring import evaluate_keras
 from rf_keras.importing.source_weights import ImportWeightsError, SourceWeights, load_convs
 from rf_keras.model import build_model
 from rf_keras.wider import Sample

@@ -13,13 +13,13 @@ import pytest
 from benchmarks import operating_point
 from benchmarks.operating_point import held_out, operating_points
 from rf_keras.config import TrainConfig, config_to_dict
-from rf_keras.evaluate import ImageResult
-from rf_keras.ground_truth import Truth
+from rf_keras.evaluation.ground_truth import Truth
+from rf_keras.evaluation.scoring import ImageResult
+from rf_keras.evaluation.wider_ap import match_detections
 from rf_keras.model import build_model
 from rf_keras.model_file import save_model
 from rf_keras.synthetic import make_dataset
-from rf_keras.train import split_samples
-from rf_keras.wider_ap import match_detections
+from rf_keras.train_loop import split_samples
 from tests.quantization.conftest import TINY
 from tests.quantization.test_convert import parsed
 from tflite.detect import DEFAULT_MODEL

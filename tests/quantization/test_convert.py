@@ -3,13 +3,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from absl import flags
 
 from quantization import convert, qat, source
 from quantization.source import WeightsSource, find_source, parse_side
@@ -29,16 +27,6 @@ def command(script: str, *arguments: str | Path, cwd: Path) -> subprocess.Comple
 
 def parsed(module: Any, *arguments: str | Path) -> Any:
     """The options of a command."""
-    if not hasattr(module, "Options"):
-        values = flags.FlagValues()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(flags, "FLAGS", values)
-            for kind in ("string", "boolean", "float", "integer", "enum", "list", "multi_string"):
-                define = getattr(flags, f"DEFINE_{kind}")
-                patch.setattr(flags, f"DEFINE_{kind}", partial(define, flag_values=values))
-            module.define_flags()
-        values(["command", *map(str, arguments)])
-        return values
     return parse(module.Options, list(map(str, arguments)))
 
 
@@ -156,11 +144,11 @@ def test_bad_input_of_convert(
     ("arguments", "message"),
     [
         (["--resume"], "--resume goes on with --run_dir"),
-        (["--resume", "--run_dir", "EMPTY_DIR"], "no run to resume, config.json is missing"),
+        (["--resume", "--run_dir", "EMPTY_DIR"], "no run, config.json is missing"),
         (["--weights", "absent.keras"], "absent.keras: no such weights file"),
         (["--weights", "WEIGHTS", "--data_dir", "EMPTY_DIR"], "no image in the folder"),
         (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--multibox"], "no label file"),
-        (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--val_images", "99"], "12 images, expected at least"),
+        (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--set", "val_images=99"], "12 images, expected at least"),
         (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--size", "100"], "size is 100, expected a multiple of 32"),
         (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--nodistill"], "distill, multibox or a teacher"),
         (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--steps", "0"], "steps is 0, expected at least 1"),

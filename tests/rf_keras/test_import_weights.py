@@ -16,8 +16,8 @@ import pytest
 import tf_keras as keras
 
 from rf_keras.config import REFERENCE_ANCHORS, SMALL_ANCHORS, ModelConfig
-from rf_keras.evaluate import evaluate, open_detector
-from rf_keras.ground_truth import read_truth
+from rf_keras.evaluation.ground_truth import read_truth
+from rf_keras.evaluation.scoring import evaluate, open_detector
 from rf_keras.import_weights import Options, run
 from rf_keras.importing import wheel
 from rf_keras.importing.fit_check import Fit, choose_fit, try_fits

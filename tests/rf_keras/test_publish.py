@@ -16,7 +16,7 @@ import tf_keras as keras
 from rf_keras.config import ModelConfig
 from rf_keras.model import build_model
 from rf_keras.model_file import load_model, save_model
-from rf_keras.publish import measured, round_kernels
+from rf_keras.publish import measured, round_kernels, without_folders
 
 SMALL = ModelConfig(neck_channels=16, ssh_channels=16)
 
@@ -77,6 +77,12 @@ def test_the_command_writes_a_smaller_file_with_its_figures(tmp_path: Path) -> N
         },
         "320": {"int8": {"easy": 85.0, "medium": 86.2, "hard": 60.0}},
     }
+
+
+def test_paths_lose_their_folders() -> None:
+    meta = {"train": {"data_dirs": ["/home/me/wider", "near/by"], "init": "/a/w.keras", "seed": 1}, "source": "a / b"}
+    expected = {"train": {"data_dirs": ["wider", "near/by"], "init": "w.keras", "seed": 1}, "source": "a / b"}
+    assert without_folders(meta) == expected
 
 
 def test_files_that_are_no_metrics_are_named(tmp_path: Path) -> None:

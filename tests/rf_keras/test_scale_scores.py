@@ -19,7 +19,7 @@ from quantization.fold import fold
 from quantization.simulate import simulate
 from rf_keras import scale_scores
 from rf_keras.config import FAST
-from rf_keras.ground_truth import Truth
+from rf_keras.evaluation.ground_truth import Truth
 from rf_keras.model import build_model, face_logit, output_names
 from rf_keras.model_file import load_model
 from rf_keras.scale_scores import Seen, apply_lines, checked, fit_lines, level_of, platt_line, scaled_ranges

@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.gpu_pack import check_network, check_values, pack, plot, set_arrays, to_arrays, unpack
-from rf_keras import augment
+from recipes.gpu.gpu_pack import check_network, check_values, pack, plot, set_arrays, to_arrays, unpack
+from rf_keras.augment_config import PRESETS as AUGMENTATIONS
 from rf_keras.config import FAST, PRESETS, REFERENCE_ANCHORS, TrainConfig, config_to_dict
+from rf_keras.distillation import mixing
 from rf_keras.model import build_model
 from rf_keras.model_file import load_model, save_model
 from rf_keras.synthetic import make_dataset
-from rf_keras.train import split_samples
-from tests.rf_keras.test_teacher import make_teacher
+from rf_keras.train_loop import split_samples
+from tests.rf_keras.distillation.test_teacher import make_teacher
 from tflite.preprocess import read_image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,9 +58,9 @@ def test_a_pack_holds_what_training_reads(files: tuple[Path, TrainConfig], tmp_p
     assert not known and facts["start"][-1] + facts["length"][-1] == len(data)
     assert (tmp_path / "base" / "scrfd.onnx").read_bytes() == (root / "teacher.onnx").read_bytes()
     check = np.load(tmp_path / "base" / "check.npz")
-    assert check["said"].shape == check["corrected"].shape == (2, check["logit"].shape[1], 15)
-    np.testing.assert_array_equal(check["said"][1], check["corrected"][1])
-    assert (check["said"][0] != check["corrected"][0]).any(), "labels correct this teacher"
+    assert check["answers"].shape == check["corrected"].shape == (2, check["logit"].shape[1], 15)
+    np.testing.assert_array_equal(check["answers"][1], check["corrected"][1])
+    assert (check["answers"][0] != check["corrected"][0]).any(), "labels correct this teacher"
     total, box, classes, landmark, features = check["losses"]
     assert total == pytest.approx(2 * box + classes + landmark + features, rel=1e-5)
 
@@ -93,7 +94,7 @@ def test_other_networks_have_no_twin(files: tuple[Path, TrainConfig], tmp_path: 
     assert not (tmp_path / "pack").exists()
     make_dataset(tmp_path / "large", 2, seed=1, size=672)
     arguments = ["--weights", root / "w.keras", "--teacher", root / "teacher.onnx", "--pack", tmp_path / "pack"]
-    command = [sys.executable, "benchmarks/gpu_pack.py", *arguments, "--data_dir", tmp_path / "large"]
+    command = [sys.executable, "recipes/gpu/gpu_pack.py", *arguments, "--data_dir", tmp_path / "large"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0 and "672×672 pixels, expected at most 640" in done.stderr.splitlines()[-1]
 
@@ -101,7 +102,7 @@ def test_other_networks_have_no_twin(files: tuple[Path, TrainConfig], tmp_path: 
 def test_the_twin_augments_as_we_do() -> None:
     """Its own check compares network, teacher, corrections and losses; these it has to repeat, without TensorFlow."""
     known: dict[str, object] = {}
-    for node in ast.parse((ROOT / "benchmarks/gpu_train.py").read_text()).body:
+    for node in ast.parse((ROOT / "recipes/gpu/gpu_train.py").read_text()).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name | ast.Tuple):
             target = node.targets[0]
             names = [target] if isinstance(target, ast.Name) else target.elts
@@ -111,14 +112,13 @@ def test_the_twin_augments_as_we_do() -> None:
                 for name, value in zip(names, values, strict=False)
                 if isinstance(name, ast.Name) and isinstance(value, ast.Constant | ast.Tuple)
             }
-    recipe = augment.PRESETS["tilted"]
+    recipe = AUGMENTATIONS["mixed"]
     assert known["CROP_SCALES"] == recipe.crop_scales and known["MIN_FACE"] == recipe.min_face
     assert (known["BRIGHTNESS"], known["HUE"]) == (recipe.brightness, recipe.hue)
     assert known["FACTORS"] == recipe.contrast == recipe.saturation
     assert known["COLOUR_CHANCE"] == recipe.colour_chance
-    assert (known["TILT_SHARE"], known["MIX_SHARE"]) == (recipe.tilt_share, recipe.mix_share)
-    for name in ("LARGEST_ANGLE", "LARGEST_STRETCH", "LARGEST_OPACITY", "MIX_SIDES"):
-        assert known[name] == getattr(augment, name), name
+    for name in ("LARGEST_OPACITY", "MIX_SIDES"):
+        assert known[name] == getattr(mixing, name), name
     assert known["WEIGHT_DECAY"] == TrainConfig.weight_decay and known["MOMENTUM"] == TrainConfig.momentum
 
 

@@ -1,14 +1,15 @@
 """Training of `fast` by a teacher on one GPU: the network, its augmentation and its loss in PyTorch.
 
-    python3 benchmarks/gpu_train.py --pack PACKED --output OUT --seconds 540 [--corrected_share 0.35]
+    python3 recipes/gpu/gpu_train.py --pack PACKED --output OUT --seconds 540 [--corrected_share 0.35]
 
-A twin of `rf_keras.train --teacher T --teacher_features 1 --augment tilted` for a machine that has PyTorch and no
-TensorFlow. All images lie in GPU memory and everything happens there, so that ten minutes show as many images as a
-day on two CPU cores. `benchmarks/gpu_pack.py` makes PACKED, and turns the arrays that this writes into weights files.
+A twin of `rf_keras.train --teacher T` for a machine that has PyTorch and no TensorFlow. All images lie in GPU memory
+and everything happens there, so that ten minutes show as many images as a day on two CPU cores.
+`recipes/gpu/gpu_pack.py` makes PACKED, and turns the arrays that this writes into weights files.
 
 What differs from the Keras training: any number of images per step, bfloat16, a teacher who is also asked about the
-mirror image, windows and tilts cut out of the photo in one interpolation, and a last part in which labels correct
-the teacher (`correct`). The rate follows the clock, so a run ends when it was told to, and no two are equal.
+mirror image and whose features are learned, too, images turned and stretched, windows and tilts cut out of the photo in
+one interpolation, and a last part in which labels correct the teacher (`correct`). The rate follows the clock, so a run
+ends when it was told to, and no two are equal.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from absl import app, flags
 from torch import Tensor
 
 from tflite.anchors import make_anchors
-from tflite.command import flags_only, user_errors
+from tflite.command import option, start
 from tflite.files import replacing, write_text
 
 CANVAS = 640  # pixels; every packed image fits
@@ -230,32 +231,34 @@ class Teacher(torch.nn.Module):
         return codes[0][..., 0], codes[1], codes[2], [values[name] for name in self.sources]
 
 
-def said_of(teacher: Callable[..., Any], image: Tensor, corners: Tensor, scale: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """[B, A, 15] as `rf_keras.teacher.Teacher` gives it (score, box, points in pixels), and the teacher's maps."""
+def answers_of(
+    teacher: Callable[..., Any], image: Tensor, corners: Tensor, scale: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """[B, A, 15] as `rf_keras.distillation.teacher.Scrfd` gives it (score, box, points in pixels), and its maps."""
     score, distance, points, maps = teacher(image)
     boxes = torch.cat([corners - distance[..., :2] * scale, corners + distance[..., 2:] * scale], -1)
     points = corners.repeat(1, 5) + points * scale
     return torch.cat([score[..., None], boxes, points], -1), maps
 
 
-def mirrored(said: Tensor, size: int, anchors_per_cell: int = 2) -> Tensor:
+def mirrored(answers: Tensor, size: int, anchors_per_cell: int = 2) -> Tensor:
     """The answers about the mirror image as answers about the image itself.
 
     SCRFD counts distances from a cell's corner, so cell j of the one is cell w − j of the other; the first column has
     no counterpart and gets a score of −1.
     """
-    order = constant(_mirror_order(), said.device, torch.int64)
-    said = said[..., order]
-    sign = torch.ones(15, device=said.device)
+    order = constant(_mirror_order(), answers.device, torch.int64)
+    answers = answers[..., order]
+    sign = torch.ones(15, device=answers.device)
     sign[1::2] = -1.0
-    shift = torch.zeros(15, device=said.device)
+    shift = torch.zeros(15, device=answers.device)
     shift[1::2] = float(size)
-    said = said * sign + shift
+    answers = answers * sign + shift
     parts, start = [], 0
     for stride in STRIDES:
         cells = size // stride
         count = cells * cells * anchors_per_cell
-        level = said[:, start : start + count].reshape(-1, cells, cells, anchors_per_cell, 15)
+        level = answers[:, start : start + count].reshape(-1, cells, cells, anchors_per_cell, 15)
         turned = level.flip(2).roll(1, 2)
         first = torch.zeros_like(turned[:, :, :1])
         first[..., 0] = -1.0
@@ -288,26 +291,26 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     return inter / (area_a[:, :, None] + area_b[:, None] - inter).clamp(min=1e-6)
 
 
-def correct(said: Tensor, boxes: Tensor, known: Tensor, size: int) -> Tensor:
+def correct(answers: Tensor, boxes: Tensor, known: Tensor, size: int) -> Tensor:
     """Scores of the teacher corrected by labels: lower where no face is, higher on faces that it half believes in.
 
     Args:
-        said: [B, A, 15].
+        answers: [B, A, 15].
         boxes: [B, G, 4], all faces that the window shows, in its pixels, clipped to it; no area: none.
         known: bool [B], images whose labels are complete and were moved with the image.
     """
-    score, at = said[..., 0].topk(min(LOOKED_AT, said.shape[1]), dim=1)  # [B, K]
-    found = torch.gather(said[..., 1:5], 1, at[..., None].expand(-1, -1, 4)).clamp(0, size)
+    score, at = answers[..., 0].topk(min(LOOKED_AT, answers.shape[1]), dim=1)  # [B, K]
+    found = torch.gather(answers[..., 1:5], 1, at[..., None].expand(-1, -1, 4)).clamp(0, size)
     overlap, face = iou(found, boxes).max(-1)  # [B, K]
     sure = overlap >= SURE
-    best = torch.zeros(boxes.shape[:2], device=said.device)
+    best = torch.zeros(boxes.shape[:2], device=answers.device)
     best.scatter_reduce_(1, face, torch.where(sure, score, torch.zeros_like(score)), "amax")
     raise_by = (RAISED_TO / torch.gather(best, 1, face).clamp(min=TEACHER_FLOOR)).clamp(1, LARGEST_RAISE)
     trust = FALSE_SHARE + (1 - FALSE_SHARE) * ((overlap - DOUBTED) / (SURE - DOUBTED)).clamp(0, 1)
     factor = torch.where(sure, raise_by, trust)
     factor = torch.where(known[:, None] & (score >= 0.05), factor, torch.ones_like(factor))
-    scores = said[..., 0].scatter(1, at, (score * factor).clamp(max=1))
-    return torch.cat([scores[..., None], said[..., 1:]], -1)
+    scores = answers[..., 0].scatter(1, at, (score * factor).clamp(max=1))
+    return torch.cat([scores[..., None], answers[..., 1:]], -1)
 
 
 # ---- losses ----------------------------------------------------------------------------------------------------------
@@ -319,18 +322,18 @@ def smooth_l1(error: Tensor) -> Tensor:
 
 
 def taught_loss(
-    outputs: tuple[Tensor, Tensor, Tensor, list[Tensor]], said: Tensor, maps: list[Tensor], anchors: Tensor
+    outputs: tuple[Tensor, Tensor, Tensor, list[Tensor]], answers: Tensor, maps: list[Tensor], anchors: Tensor
 ) -> Tensor:
     """`rf_keras.losses.teacher_sums` and `feature_sums`, normalised: [total, box, classes, landmark, features]."""
     logit, deltas, points, predicted = outputs
-    score = said[..., 0]
+    score = answers[..., 0]
     entropy = F.softplus(logit) - score * logit
     weight = torch.where(score >= TEACHER_FLOOR, score, torch.zeros_like(score))
     centre, side = anchors[:, :2], anchors[:, 2:]
-    middle = (said[..., 1:3] + said[..., 3:5]) / 2
-    extent = (said[..., 3:5] - said[..., 1:3]).clamp(min=1e-3)
+    middle = (answers[..., 1:3] + answers[..., 3:5]) / 2
+    extent = (answers[..., 3:5] - answers[..., 1:3]).clamp(min=1e-3)
     codes = torch.cat([(middle - centre) / (CENTRE_VARIANCE * side), (extent / side).log() / SIZE_VARIANCE], -1)
-    landmarks = (said[..., 5:] - centre.repeat(1, 5)) / (CENTRE_VARIANCE * side)
+    landmarks = (answers[..., 5:] - centre.repeat(1, 5)) / (CENTRE_VARIANCE * side)
     there = weight[..., None] > 0
     zero = torch.zeros((), device=logit.device)
     faces = weight.sum().clamp(min=1)
@@ -553,16 +556,16 @@ class Step:
                 image, boxes, holds = sample_batch(trainer.photos, batch, size, trainer.bases, *shares)
                 rgb = ((image.flip(1) - 127.5) / 128).to(trainer.teacher_dtype)
                 rgb = rgb.contiguous(memory_format=torch.channels_last)
-                said, maps = said_of(trainer.teacher, rgb, corners, scale)
+                answers, maps = answers_of(trainer.teacher, rgb, corners, scale)
                 rgb = rgb.flip(3).contiguous(memory_format=torch.channels_last)
-                turned, _ = said_of(trainer.teacher, rgb, corners, scale)
-                said = both(said, mirrored(turned, size))
+                turned, _ = answers_of(trainer.teacher, rgb, corners, scale)
+                answers = both(answers, mirrored(turned, size))
                 if corrected:
-                    said = correct(said, boxes, holds, size)
+                    answers = correct(answers, boxes, holds, size)
                 x = (image - mean).contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, torch.bfloat16, enabled=trainer.half, cache_enabled=False):
                 outputs = trainer.student(x)
-            losses = taught_loss(outputs, said, maps, anchors)
+            losses = taught_loss(outputs, answers, maps, anchors)
             losses[0].backward()
             trainer.update()
             self.losses.add_(losses.detach())
@@ -681,21 +684,21 @@ def check(trainer: Trainer, folder: Path) -> dict[str, float]:
     image = known["image"].permute(0, 3, 1, 2).float()
     anchors, scale, corners = grids(size, trainer.device)
     rgb = ((image.flip(1) - 127.5) / 128).to(trainer.teacher_dtype)
-    said, maps = said_of(trainer.teacher, rgb, corners, scale)
-    said = both(said, mirrored(said_of(trainer.teacher, rgb.flip(3), corners, scale)[0], size))
-    corrected = correct(known["said"], known["in_view"], known["trusted"], size)
+    answers, maps = answers_of(trainer.teacher, rgb, corners, scale)
+    answers = both(answers, mirrored(answers_of(trainer.teacher, rgb.flip(3), corners, scale)[0], size))
+    corrected = correct(known["answers"], known["in_view"], known["trusted"], size)
     trainer.student.eval()
     outputs = trainer.student(image - constant(MEAN, trainer.device)[:, None, None])
     trainer.student.train()
-    there = known["said"][..., 0] >= TEACHER_FLOOR
+    there = known["answers"][..., 0] >= TEACHER_FLOOR
     pairs = {
-        "score": (said[..., 0], known["said"][..., 0]),
-        "box and points": (said[..., 1:][there], known["said"][..., 1:][there]),
+        "score": (answers[..., 0], known["answers"][..., 0]),
+        "box and points": (answers[..., 1:][there], known["answers"][..., 1:][there]),
         "corrected score": (corrected[..., 0], known["corrected"][..., 0]),
         "logit": (outputs[0], known["logit"]),
         "delta": (outputs[1], known["delta"]),
         "landmark": (outputs[2], known["landmark"]),
-        "losses": (taught_loss(outputs, known["said"], maps, anchors), known["losses"]),
+        "losses": (taught_loss(outputs, known["answers"], maps, anchors), known["losses"]),
     }
     found = {key: float((a - b).abs().max() / b.abs().max()) for key, (a, b) in pairs.items()}
     if bad := [key for key, value in found.items() if not value < 0.03]:
@@ -703,20 +706,45 @@ def check(trainer: Trainer, folder: Path) -> dict[str, float]:
     return {key: float(f"{value:.2g}") for key, value in found.items()}
 
 
-def run(args: flags.FlagValues) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to train."""
+
+    pack: Path = option(text="folder that gpu_pack.py wrote")
+    output: Path = option(text="folder for the arrays, the log and the figures")
+    seconds: float = option(540.0, "seconds from the start of the program to the end of training", low=1)
+    corrected_share: float = option(
+        0.35, "share of the time for the part in which labels correct the teacher", low=0, high=1
+    )
+    learning_rate: float = option(0.08, "peak of the first part", low=0)
+    second_rate: float = option(0.03, "peak of the corrected part", low=0)
+    warmup: float = option(0.02, "share of each part in which the rate grows", low=0, high=1)
+    size: tuple[int, ...] = option((640, 320), "sides of the images, pixels; steps take turns")
+    batch: tuple[int, ...] = option((64, 128), "images per step at each of them")
+    data_weights: tuple[float, ...] = option((0.6, 0.17, 0.17, 0.06), "share of each folder")
+    device: str = option("cuda", "where to train", choices=("cuda", "cpu"))
+    seed: int = option(0, "of the random draws")
+
+
+def run(options: Options) -> None:
+    """Train until the time is over.
+
+    Raises:
+        ValueError: anything the user got wrong; one line.
+    """
     began = time.time()
-    sizes, batches = ([int(n) for n in values] for values in (args.size, args.batch))
+    sizes, batches = options.size, options.batch
     if len(sizes) != len(batches) or any(size % 32 for size in sizes) or min(batches) < 4:
         raise ValueError(f"--size {sizes}, --batch {batches}: expected multiples of 32, and 4 images or more for each")
-    device = torch.device(args.device)
-    torch.manual_seed(args.seed)
+    device = torch.device(options.device)
+    torch.manual_seed(options.seed)
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    output = Path(args.output)
+    output = options.output
     output.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(Path(args.pack), device, [float(w) for w in args.data_weights])
+    trainer = Trainer(options.pack, device, list(options.data_weights))
     print(f"{len(trainer.photos)} photos after {time.time() - began:.0f} s", flush=True)
-    print(f"against rf_keras: {check(trainer, Path(args.pack))}", flush=True)
+    print(f"against rf_keras: {check(trainer, options.pack)}", flush=True)
 
     def steps(corrected: bool) -> list[Step]:
         made = [Step(trainer, size, batch, corrected) for size, batch in zip(sizes, batches, strict=True)]
@@ -724,18 +752,21 @@ def run(args: flags.FlagValues) -> None:
         return made
 
     trainer.rate.fill_(0.0)
-    deadline = began + args.seconds
+    deadline = began + options.seconds
     facts: dict[str, Any] = {"device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu"}
     with (output / "log.csv").open("w", newline="") as file:
         log = csv.writer(file)
-        for name, corrected, peak in (("taught", False, args.learning_rate), ("corrected", True, args.second_rate)):
-            if corrected and not args.corrected_share:
+        for name, corrected, peak in (
+            ("taught", False, options.learning_rate),
+            ("corrected", True, options.second_rate),
+        ):
+            if corrected and not options.corrected_share:
                 break
             made = steps(corrected)
             now = time.time()
-            share = 1.0 if corrected else 1 - args.corrected_share
+            share = 1.0 if corrected else 1 - options.corrected_share
             until = now + (deadline - now) * share
-            seen = train_part(trainer, made, until, peak, args.warmup, log)
+            seen = train_part(trainer, made, until, peak, options.warmup, log)
             trainer.save(output / f"{name}.npz")
             facts[name] = {"images": seen, "seconds": round(time.time() - now, 1), "rate": peak}
             print(name, facts[name], flush=True)
@@ -743,25 +774,10 @@ def run(args: flags.FlagValues) -> None:
     write_text(output / "facts.json", json.dumps(facts, indent=1) + "\n")
 
 
-def main(argv: Sequence[str]) -> None:
-    flags_only(argv)
-    with user_errors():
-        run(flags.FLAGS)
+def main() -> None:
+    """The command."""
+    start(run, Options)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("pack", None, "folder that gpu_pack.py wrote", required=True)
-    flags.DEFINE_string("output", None, "folder for the arrays, the log and the figures", required=True)
-    flags.DEFINE_float("seconds", 540, "from the start of the program to the end of training", 1)
-    flags.DEFINE_float(
-        "corrected_share", 0.35, "share of the time for the part in which labels correct the teacher", 0, 1
-    )
-    flags.DEFINE_float("learning_rate", 0.08, "peak of the first part", 0)
-    flags.DEFINE_float("second_rate", 0.03, "peak of the corrected part", 0)
-    flags.DEFINE_float("warmup", 0.02, "share of each part in which the rate grows", 0, 1)
-    flags.DEFINE_list("size", ["640", "320"], "sides of the images, pixels; steps take turns")
-    flags.DEFINE_list("batch", ["64", "128"], "images per step at each of them")
-    flags.DEFINE_list("data_weights", ["0.6", "0.17", "0.17", "0.06"], "share of each folder")
-    flags.DEFINE_string("device", "cuda", "cuda or cpu")
-    flags.DEFINE_integer("seed", 0, "of the random draws")
-    app.run(main)
+    main()

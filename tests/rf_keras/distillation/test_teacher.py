@@ -12,36 +12,33 @@ import numpy as np
 import onnx
 import pytest
 import tensorflow as tf
-import tf_keras
-from absl import flags
 from onnx import TensorProto, helper, numpy_helper
 
 from rf_keras import train
-from rf_keras.augment import PRESETS, AugmentConfig
-from rf_keras.config import SMALL_ANCHORS, ModelConfig, TrainConfig
-from rf_keras.keras_detector import InputSize, KerasDetector
-from rf_keras.losses import (
+from rf_keras.augment_config import PRESETS, AugmentConfig
+from rf_keras.config import SMALL_ANCHORS, ModelConfig
+from rf_keras.distillation.config import Distillation
+from rf_keras.distillation.losses import (
     LARGE_SCORE,
     TEACHER_LANDMARK_WEIGHT,
     TEACHER_SCORE_WEIGHT,
     corrected_by_labels,
-    feature_sums,
     large_faces_by_labels,
     pairwise_iou,
     teacher_sums,
 )
-from rf_keras.model import add_feature_heads, build_model
-from rf_keras.model_file import load_model, save_model
-from rf_keras.pipeline import DataConfig, data_config, make_batches, read_folders
-from rf_keras.run_state import Run
+from rf_keras.distillation.teacher import Scrfd, check_teachable, mean_answers, mirrored_answers, open_teacher
+from rf_keras.evaluation.keras_detector import InputSize, KerasDetector
+from rf_keras.model import build_model
+from rf_keras.model_file import save_model
+from rf_keras.pipeline import DataConfig, correcting, make_batches, read_folders
 from rf_keras.synthetic import make_dataset
-from rf_keras.teacher import Teacher, check_teachable, mean_answers, mirrored_answers, open_teacher
-from rf_keras.train_flags import define_flags
+from tflite.command import parse
 
 STRIDES = (8, 16, 32)
 FILE_SIDE = 64  # the input size that the file was made for
 BIASES = {"score": (-1.0, 2.0), "bbox": (1, 2, 3, 4, 0.5, 0.5, 0.5, 0.5), "kps": tuple(k / 8 - 1 for k in range(20))}
-TAUGHT = ["--config=fast", "--blocks=0,0", "--anchor_sizes=16,32/64,128/256,512", "--size=64", "--batch=4"]
+TAUGHT = ["--config=fast", "--set=blocks=0,0", "--anchor_sizes=16,32/64,128/256,512", "--size=64", "--batch=4"]
 
 
 def make_teacher(path: Path, leave_out: int = 0) -> Path:
@@ -106,46 +103,35 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_pixels_per_anchor_at_any_size(teacher_file: Path, side: int) -> None:
     images = np.zeros((2, side, side, 3), np.uint8)
     images[1, :, :, 2] = 255  # red, the last of BGR
-    said = Teacher(teacher_file)(images)
-    assert said.shape == (2, 2 * sum((side // stride) ** 2 for stride in STRIDES), 15) and said.dtype == np.float32
+    answers = Scrfd(teacher_file)(images)
+    assert (
+        answers.shape == (2, 2 * sum((side // stride) ** 2 for stride in STRIDES), 15) and answers.dtype == np.float32
+    )
     for image, red in enumerate((-127.5 / 128, 127.5 / 128)):
         expected = [1 / (1 + math.exp(-(bias + 4 * red))) for bias in BIASES["score"]]
-        np.testing.assert_allclose(said[image, :2, 0], expected, rtol=1e-5)
-        np.testing.assert_allclose(said[image, -2:, 0], expected, rtol=1e-5)
+        np.testing.assert_allclose(answers[image, :2, 0], expected, rtol=1e-5)
+        np.testing.assert_allclose(answers[image, -2:, 0], expected, rtol=1e-5)
     # Row 1, column 2 of stride 8, whose corner is at (16, 8): 1, 2, 3, 4 strides to the left, top, right, bottom.
     first = 2 * (side // 8 + 2)
-    np.testing.assert_allclose(said[0, first, 1:5], [16 - 8, 8 - 16, 16 + 24, 8 + 32])
-    np.testing.assert_allclose(said[0, first, 5:9], [16 - 8, 8 - 7, 16 - 6, 8 - 5])
-    np.testing.assert_allclose(said[0, first + 1, 1:5], [12, 4, 20, 12])
+    np.testing.assert_allclose(answers[0, first, 1:5], [16 - 8, 8 - 16, 16 + 24, 8 + 32])
+    np.testing.assert_allclose(answers[0, first, 5:9], [16 - 8, 8 - 7, 16 - 6, 8 - 5])
+    np.testing.assert_allclose(answers[0, first + 1, 1:5], [12, 4, 20, 12])
     # The last cell of stride 16 and the last of all.
     corner = side - 16
     last16 = 2 * ((side // 8) ** 2 + (side // 16) ** 2) - 1
-    np.testing.assert_allclose(said[1, last16, 1:5], [corner - 8, corner - 8, corner + 8, corner + 8])
-    np.testing.assert_allclose(said[1, -1, 13:], [side - 32 + 1.25 * 32, side - 32 + 1.375 * 32])
+    np.testing.assert_allclose(answers[1, last16, 1:5], [corner - 8, corner - 8, corner + 8, corner + 8])
+    np.testing.assert_allclose(answers[1, -1, 13:], [side - 32 + 1.25 * 32, side - 32 + 1.375 * 32])
 
 
-def test_features_are_what_the_scores_are_made_of(teacher_file: Path) -> None:
-    teacher = Teacher(teacher_file, features=True)
-    assert teacher.channels == 3 and Teacher(teacher_file).channels == 0
-    images = np.zeros((2, 96, 96, 3), np.uint8)
-    images[1, 8:16, 16:24, 2] = 255  # red, row 1 and column 2 of stride 8
-    answer = teacher.maps(tf.constant(images))
-    np.testing.assert_array_equal(answer["teacher"], Teacher(teacher_file)(images))
-    dark, share = -127.5 / 128, 255 / 128
-    expected = np.full((2, 12**2 + 6**2 + 3**2, 3), dark, np.float32)  # RGB
-    expected[1, 12 + 2, 0] += share
-    expected[1, 12**2 + 6**2, 0] += share / 16  # a sixteenth of the first cell of stride 32,
-    expected[1, 12**2 + np.array([0, 1, 6, 7]), 0] += share / 16  # from which this file makes stride 16
-    np.testing.assert_allclose(answer["teacher_features"], expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("recipe", [PRESETS["light"], replace(PRESETS["tilted"], mix_share=1.0)])
+@pytest.mark.parametrize("recipe", [PRESETS["light"], replace(PRESETS["mixed"], mix_share=1.0)])
 def test_batches_hold_what_the_teacher_says_of_their_images(
     teacher_file: Path, data: Path, recipe: AugmentConfig
 ) -> None:
     samples, _ = read_folders([data])
-    config = DataConfig(size=64, more_sizes=(96,), batch=2, augment=recipe, teacher=str(teacher_file))
-    teacher = Teacher(teacher_file)
+    config = DataConfig(
+        size=64, more_sizes=(96,), batch=2, augment=recipe, distillation=Distillation(str(teacher_file))
+    )
+    teacher = Scrfd(teacher_file)
     for batch, side in zip(make_batches(samples, config, np.arange(4)).as_numpy_iterator(), (64, 96), strict=True):
         assert batch["image"].shape[1] == side
         np.testing.assert_array_equal(batch["teacher"], teacher(batch["image"]))
@@ -187,10 +173,10 @@ def test_mirrored_answers_are_about_the_same_places() -> None:
 
 def test_a_teacher_with_a_mirror(teacher_file: Path) -> None:
     images = np.random.default_rng(1).integers(0, 256, (2, 64, 64, 3), np.uint8)
-    plain = Teacher(teacher_file)
+    plain = Scrfd(teacher_file)
     turned = plain(np.ascontiguousarray(images[:, :, ::-1]))
     expected = [mean_answers(a, mirrored_answers(b, 64)) for a, b in zip(plain(images), turned, strict=True)]
-    np.testing.assert_array_equal(Teacher(teacher_file, mirror=True)(images), np.stack(expected))
+    np.testing.assert_array_equal(Scrfd(teacher_file, mirror=True)(images), np.stack(expected))
     assert np.abs(np.stack(expected) - plain(images))[..., 0].max() > 0.01
 
 
@@ -209,18 +195,18 @@ def test_labels_correct_scores_by_hand() -> None:
         answer(0.04, 40, 40, 60, 60),  # too little to be looked at
         answer(0.9, 10, 10, 30, 31),  # in the second image alone
     ]
-    said = tf.constant([[*rows[:7], answer(0.0, 0, 0, 0, 0)], rows], tf.float32)
+    answers = tf.constant([[*rows[:7], answer(0.0, 0, 0, 0, 0)], rows], tf.float32)
     faces = tf.constant([[face, half_seen, (0.0, 0.0, 0.0, 0.0)]] * 2)
-    corrected = corrected_by_labels(said, faces, tf.constant([True, True]), 64).numpy()
+    corrected = corrected_by_labels(answers, faces, tf.constant([True, True]), 64).numpy()
     between = 0.5 * (0.4 + 0.6 * (1 / 3 - 0.3) / 0.2)
     np.testing.assert_allclose(corrected[0, :, 0], [0.6, 0.3, 0.4, 0.2, 0.2, between, 0.04, 0], rtol=1e-5)
     # A face that is believed already stays as it is.
     np.testing.assert_allclose(corrected[1, :, 0], [0.4, 0.2, 0.4, 0.2, 0.2, between, 0.04, 0.9], rtol=1e-5)
-    np.testing.assert_array_equal(corrected[..., 1:], said[..., 1:])
-    untrusted = corrected_by_labels(said, faces, tf.constant([False, True]), 64).numpy()
-    np.testing.assert_array_equal(untrusted[0], said[0])
+    np.testing.assert_array_equal(corrected[..., 1:], answers[..., 1:])
+    untrusted = corrected_by_labels(answers, faces, tf.constant([False, True]), 64).numpy()
+    np.testing.assert_array_equal(untrusted[0], answers[0])
     np.testing.assert_array_equal(untrusted[1], corrected[1])
-    nobody = corrected_by_labels(said, tf.zeros((2, 1, 4)), tf.constant([True, True]), 64).numpy()
+    nobody = corrected_by_labels(answers, tf.zeros((2, 1, 4)), tf.constant([True, True]), 64).numpy()
     np.testing.assert_allclose(nobody[1, :, 0], [0.16, 0.08, 0.08, 0.04, 0.2, 0.2, 0.04, 0.36], rtol=1e-5)
 
 
@@ -230,21 +216,21 @@ def test_labels_replace_the_teacher_on_large_faces_by_hand() -> None:
     boxes = tf.constant([[[20, 20, 80, 80], [18, 18, 32, 32], [0, 0, 0, 0]]], tf.float32)
     landmarks = tf.concat([tf.fill([1, 1, 5, 2], 50.0), tf.fill([1, 2, 5, 2], -1.0)], axis=1)
     matched = tf.constant([[0, 0, -1, 1, -1]])
-    said = np.full((1, 5, 15), 7, np.float32)
-    said[0, :, 0] = [0.2, 0.3, 0.6, 0.7, 0.1]
-    said[0, :, 1:5] = [[0, 0, 9, 9], [0, 0, 9, 9], [42, 42, 58, 58], [18, 18, 32, 32], [82, 82, 98, 98]]
-    learned = large_faces_by_labels(tf.constant(said), boxes, landmarks, matched, anchors, 100).numpy()[0]
+    answers = np.full((1, 5, 15), 7, np.float32)
+    answers[0, :, 0] = [0.2, 0.3, 0.6, 0.7, 0.1]
+    answers[0, :, 1:5] = [[0, 0, 9, 9], [0, 0, 9, 9], [42, 42, 58, 58], [18, 18, 32, 32], [82, 82, 98, 98]]
+    learned = large_faces_by_labels(tf.constant(answers), boxes, landmarks, matched, anchors, 100).numpy()[0]
     # IoU of the anchors' squares with the face: 3600 / 4096, and 62·60 = 3720 − 10·60 … of the one moved by 10.
     fit = np.array([3600 / 4096, 52 * 60 / (3600 + 4096 - 52 * 60)])
     assert learned[:2, 0] == pytest.approx(LARGE_SCORE * (fit / fit[0]) ** 2, rel=1e-5)
     assert learned[0, 1:].tolist() == [20, 20, 80, 80, *[50] * 10]
     assert learned[2, 0] == 0, "a part of the face is none"
-    assert learned[3].tolist() == said[0, 3].tolist(), "but another face before it is one"
-    assert learned[4].tolist() == said[0, 4].tolist()
+    assert learned[3].tolist() == answers[0, 3].tolist(), "but another face before it is one"
+    assert learned[4].tolist() == answers[0, 4].tolist()
     # Without landmarks, or when it is smaller, the teacher's word stands.
     for unknown, side in ((tf.fill([1, 3, 5, 2], -1.0), 100), (landmarks, 151)):
-        kept = large_faces_by_labels(tf.constant(said), boxes, unknown, matched, anchors, side)
-        assert kept.numpy().tolist() == said.tolist()
+        kept = large_faces_by_labels(tf.constant(answers), boxes, unknown, matched, anchors, side)
+        assert kept.numpy().tolist() == answers.tolist()
 
 
 def test_a_network_teaches_what_it_detects(tmp_path: Path) -> None:
@@ -252,9 +238,9 @@ def test_a_network_teaches_what_it_detects(tmp_path: Path) -> None:
     model = build_model(network)
     save_model(model, network, tmp_path / "w.keras")
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    answers = open_teacher(tmp_path / "w.keras").maps(tf.constant(image[None]))["teacher"].numpy()
+    answers = open_teacher(Distillation(str(tmp_path / "w.keras"))).answers(tf.constant(image[None])).numpy()
     assert answers.shape == (1, 2 * (64 + 16 + 4), 15)
-    found, _, _ = KerasDetector(model, network, InputSize(fixed=64)).candidates(image, 0.0)
+    found, _, _ = KerasDetector(model, network, InputSize.square(64)).candidates(image, 0.0)
     assert answers[0, found.anchors, 1:5] == pytest.approx(found.boxes, abs=1e-3)
     assert answers[0, found.anchors, 5:] == pytest.approx(found.landmarks.reshape(-1, 10), abs=1e-3)
     assert answers[0, found.anchors, 0] == pytest.approx(1 / (1 + np.exp(-found.logits)), abs=1e-5)
@@ -264,11 +250,11 @@ def test_networks_that_cannot_teach(tmp_path: Path) -> None:
     small = ModelConfig(neck_channels=8, ssh_channels=8, anchor_sizes=SMALL_ANCHORS)
     save_model(build_model(small), small, tmp_path / "small.keras")
     with pytest.raises(ValueError, match=r"small.keras: has anchors .*10.0.* expected a teacher's"):
-        open_teacher(tmp_path / "small.keras")
+        open_teacher(Distillation(str(tmp_path / "small.keras")))
     with pytest.raises(ValueError, match=r"absent\.keras: no such weights file"):
-        open_teacher(tmp_path / "absent.keras")
-    with pytest.raises(ValueError, match="neither features nor answers about mirror images"):
-        open_teacher(tmp_path / "small.keras", mirror=True)
+        open_teacher(Distillation(str(tmp_path / "absent.keras")))
+    with pytest.raises(ValueError, match="no answers about mirror images"):
+        open_teacher(Distillation(str(tmp_path / "small.keras"), teacher_mirror=True))
 
 
 def test_training_keeps_what_a_network_knows_and_learns_closeups(data: Path, tmp_path: Path) -> None:
@@ -276,7 +262,14 @@ def test_training_keeps_what_a_network_knows_and_learns_closeups(data: Path, tmp
     network = ModelConfig(neck_channels=8, ssh_channels=8, class_logits=1)
     save_model(build_model(network), network, tmp_path / "start.keras")
     start = tmp_path / "start.keras"
-    given = [f"--data_dir={data}", f"--init={start}", f"--teacher={start}", "--size=64", "--batch=4", "--freeze_bn"]
+    given = [
+        f"--data_dir={data}",
+        f"--init={start}",
+        f"--teacher={start}",
+        "--size=64",
+        "--batch=4",
+        "--set=freeze_bn=true",
+    ]
     losses = {}
     for share in (0.0, 1.0):
         run_dir = tmp_path / f"run{share}"
@@ -297,11 +290,12 @@ def test_iou_of_pairs() -> None:
 
 
 def test_batches_say_which_labels_hold(teacher_file: Path, data: Path) -> None:
-    samples = [replace(sample, trusted=index != 1) for index, sample in enumerate(read_folders([data])[0])]
+    samples, sizes = read_folders([data])
+    corrects = np.arange(sum(sizes)) != 1
     recipe = AugmentConfig(crop_scales=(0.5,), min_face=20, flip_chance=0.5)
-    config = DataConfig(size=64, batch=4, augment=recipe, teacher=str(teacher_file), corrections=True)
-    batch = next(make_batches(samples, config, np.arange(4)).as_numpy_iterator())
-    assert batch["trusted"].tolist() == [True, False, True, True]
+    config = DataConfig(size=64, batch=4, augment=recipe, distillation=Distillation(str(teacher_file)))
+    batch = next(make_batches(samples, config, np.arange(4), corrected=corrects).as_numpy_iterator())
+    assert batch["corrected"].tolist() == [True, False, True, True]
     cut = 0
     for row, count in enumerate(batch["count"]):
         seen = batch["in_view"][row]
@@ -311,10 +305,9 @@ def test_batches_say_which_labels_hold(teacher_file: Path, data: Path) -> None:
             assert np.abs(seen - box).max(axis=1).min() < 1e-3, "every target can be seen"
         cut += len(seen) - count
     assert cut > 0, "some faces are cut or small, and are seen all the same"
-    for share in ({"mix_share": 1.0}, {"tilt_share": 1.0}):
-        changed = replace(config, augment=replace(recipe, **share))
-        batch = next(make_batches(samples, changed, np.arange(4)).as_numpy_iterator())
-        assert not batch["trusted"].any()
+    changed = replace(config, augment=replace(recipe, mix_share=1.0))
+    batch = next(make_batches(samples, changed, np.arange(4), corrected=corrects).as_numpy_iterator())
+    assert not batch["corrected"].any()
 
 
 def test_loss_by_hand() -> None:
@@ -323,9 +316,9 @@ def test_loss_by_hand() -> None:
     # First anchor: score 0.8, a box 4 px wider and 1 px lower, points 6 px right of the centre. Second: below the floor
     # and without any size.
     points = [16.0, 10.0] * 5
-    said = tf.constant([[[0.8, -2.0, 1.0, 22.0, 21.0, *points], [0.05, 5.0, 5.0, 5.0, 5.0, *[9e9] * 10]]])
+    answers = tf.constant([[[0.8, -2.0, 1.0, 22.0, 21.0, *points], [0.05, 5.0, 5.0, 5.0, 5.0, *[9e9] * 10]]])
     zeros = tf.zeros((1, 2, 4)), tf.zeros((1, 2, 10))
-    sums = teacher_sums((logits, *zeros), said, anchors, (0.1, 0.2))
+    sums = teacher_sums((logits, *zeros), answers, anchors, (0.1, 0.2))
     sigmoid = 1 / (1 + math.exp(-1))
     focal = (sigmoid - 0.8) ** 2 * (math.log1p(math.e) - 0.8)
     focal += (1 - sigmoid - 0.05) ** 2 * (math.log1p(math.exp(-1)) + 0.05)
@@ -336,64 +329,15 @@ def test_loss_by_hand() -> None:
     assert float(sums.positives) == float(sums.positives_with_landmarks) == pytest.approx(0.8)
 
 
-def test_feature_loss_by_hand() -> None:
-    # Two images; one level of two cells, one of one; two anchors each; one channel.
-    features = tf.constant([[[3.0], [5.0], [7.0]], [[5.0], [3.0], [7.0]]])  # ±1 when standardized; a constant level: 0
-    predicted = tf.constant([[[0.0], [1.0], [2.0]], [[1.0], [0.5], [0.0]]])
-    score = [[0.5, 0.0, 0.05, 0.05, 0.0, 0.8], [0.0, 0.0, 0.3, 0.4, 0.0, 0.0]]
-    said = tf.pad(tf.constant(score)[..., None], [[0, 0], [0, 0], [0, 14]])
-    sums = feature_sums(predicted, features, said, (2, 1), 2)
-    assert float(sums.images) == pytest.approx((1 + 0 + 4) / 3 + (0 + 1.5**2 + 0) / 3, rel=1e-5)
-    assert float(sums.faces) == pytest.approx(0.5 * 1 + 0.8 * 4 + (0.3 + 0.4) * 1.5**2, rel=1e-5)
-    assert float(sums.faces_unknown) == pytest.approx(0.5 * 1 + 0.8 * 0 + (0.3 + 0.4) * 1, rel=1e-5)
-
-
-def test_feature_heads_add_an_output_and_change_none() -> None:
-    config = ModelConfig(backbone="plain", width=1.0, blocks=(1, 1), activation="relu", class_logits=1)
-    model = build_model(config)
-    trained = add_feature_heads(model, config, channels=5)
-    image = tf.random.stateless_uniform([2, 64, 96, 3], seed=(1, 2))
-    *outputs, features = trained(image)
-    for mine, theirs in zip(outputs, model(image), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-    assert features.shape == (2, 8 * 12 + 4 * 6 + 2 * 3, 5) and not np.any(features)
-    # Row 1 and column 2 of stride 16, by the conv's own arithmetic.
-    head = trained.get_layer("feature_16")
-    head.set_weights([np.arange(64 * 5, dtype=np.float32).reshape(1, 1, 64, 5) / 99, np.arange(5, dtype=np.float32)])
-    context = tf_keras.Model(model.input, model.get_layer("ssh_16_concat").output)(image).numpy()[1, 1, 2]
-    expected = context @ head.kernel.numpy()[0, 0] + np.arange(5)
-    with tf.GradientTape() as tape:
-        features = trained(image)[-1]
-    np.testing.assert_allclose(features[1, 8 * 12 + 6 + 2], expected, rtol=1e-4)
-    first = tape.gradient(features, model.trainable_variables[0])
-    assert float(tf.reduce_max(tf.abs(first))) > 0  # the network learns from its features, not the heads alone
-
-
-def test_a_checkpoint_holds_the_feature_heads(teacher_file: Path, tmp_path: Path) -> None:
-    network = ModelConfig(backbone="plain", width=1.0, blocks=(0, 0), activation="relu", class_logits=1)
-    config = TrainConfig(model=network, size=64, teacher=str(teacher_file), teacher_features=1.0)
-    first = Run(config, tmp_path, tf.distribute.get_strategy())
-    head = first.trained.get_layer("feature_32")
-    head.set_weights([np.full(weight.shape, 0.5, np.float32) for weight in head.weights])
-    first.save()
-    second = Run(config, tmp_path, tf.distribute.get_strategy())
-    second.restore()
-    for weight in second.trained.get_layer("feature_32").weights:
-        np.testing.assert_array_equal(weight, np.full(weight.shape, 0.5))
-
-
 def run(*arguments: str | Path) -> None:
-    values = flags.FlagValues()
-    define_flags(values)
-    values(["train", *map(str, arguments)])
-    train.command(values)
+    train.run(parse(train.Options, list(map(str, arguments))))
 
 
 def test_training_learns_the_teachers_answers(
     teacher_file: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = [*TAUGHT, "--more_sizes=96"]
-    settings += ["--warmup_steps=2", "--augment=light", "--val_share=0", "--epochs=6", "--seed=2"]
+    settings += ["--set=warmup_steps=2", "--augment=light", "--set=val_share=0", "--epochs=6", "--seed=2"]
     run(*settings, f"--data_dir={data}", f"--teacher={teacher_file}", f"--run_dir={tmp_path / 'run'}")
     assert f"; targets from {teacher_file}" in capsys.readouterr().out
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
@@ -403,48 +347,24 @@ def test_training_learns_the_teachers_answers(
     assert float(rows[0]["positives_per_image"]) > 50
 
 
-def test_training_predicts_the_teachers_features(
-    teacher_file: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings = [*TAUGHT, "--epochs=6"]
-    settings += ["--warmup_steps=2", "--augment=light", "--val_share=0", "--seed=2", "--teacher_features=20"]
-    run(*settings, f"--data_dir={data}", f"--teacher={teacher_file}", f"--run_dir={tmp_path / 'run'}")
-    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    # Colours of cells are easy to tell. What is known of them at the start, nothing, costs 1 per image and 1 per face.
-    assert 1.5 < float(rows[0]["features"]) < 2.5 and float(rows[-1]["features"]) < 0.9 * float(rows[0]["features"])
-    for row in rows:
-        parts = 2 * float(row["box"]) + float(row["classes"]) + float(row["landmark"]) + 20 * float(row["features"])
-        assert float(row["loss"]) == pytest.approx(parts, rel=1e-5)
-    model, network, _ = load_model(tmp_path / "run" / "best.keras")  # of the detector alone
-    assert [weight.name for weight in model.weights] == [weight.name for weight in build_model(network).weights]
-    run("--resume", f"--run_dir={tmp_path / 'run'}")
-    assert "at step 12" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=r"teacher_features is 20\.0, expected 0 or nothing without a teacher"):
-        run(*settings, f"--data_dir={data}", f"--run_dir={tmp_path / 'none'}")
-
-
 def test_training_corrects_the_teacher(teacher_file: Path, data: Path, tmp_path: Path) -> None:
     settings = [*TAUGHT, "--epochs=1"]
-    settings += ["--warmup_steps=2", "--augment=mixed", "--val_share=0", "--seed=2", f"--data_dir={data}"]
+    settings += ["--set=warmup_steps=2", "--augment=mixed", "--set=val_share=0", "--seed=2", f"--data_dir={data}"]
     taught = [*settings, f"--teacher={teacher_file}"]
     found = {}
-    for name, flag in {"plain": [], "corrected": ["--label_trust=1", "--teacher_mirror"]}.items():
+    for name, flag in {"plain": [], "corrected": ["--correct_with_labels=1", "--set=teacher_mirror=true"]}.items():
         run(*taught, *flag, f"--run_dir={tmp_path / name}")
         with (tmp_path / name / "metrics.csv").open(newline="") as file:
             found[name] = float(next(csv.DictReader(file))["positives_per_image"])
     assert found["corrected"] < 0.9 * found["plain"], "nearly all of this teacher's faces are on nothing"
-    config = TrainConfig(data_dirs=("a", "b"), teacher="t", teacher_mirror=True, label_trust=(0, 1))
-    assert data_config(config).teacher_mirror and data_config(config).corrections
-    assert not data_config(replace(config, label_trust=(0, 0), teacher_mirror=False)).corrections
+    corrects = correcting(Distillation("t", correct_with_labels=(0, 1)), (2, 3))
+    assert corrects is not None and corrects.tolist() == [False, False, True, True, True]
+    assert correcting(Distillation("t", correct_with_labels=(0, 0)), (2, 3)) is correcting(None, (2, 3)) is None
     for flags_given, message in (
-        ([*taught, "--label_trust=1,0"], r"label_trust is \(1, 0\), expected 0 or 1 for each of 1 data folders"),
-        ([*taught, "--label_trust=2"], r"label_trust is \(2,\), expected 0 or 1"),
-        (
-            [*settings, "--augment=light", "--label_trust=1"],
-            "label_trust is .* expected 0 or nothing without a teacher",
-        ),
-        ([*settings, "--augment=light", "--teacher_mirror"], "teacher_mirror is True, expected 0 or nothing without"),
+        ([*taught, "--correct_with_labels=1,0"], r"is \(1, 0\), expected 0 or 1 for each of 1 data folders"),
+        ([*taught, "--correct_with_labels=2"], r"correct_with_labels is \(2,\), expected 0 or 1"),
+        ([*settings, "--augment=light", "--correct_with_labels=1"], "mean nothing without a --teacher"),
+        ([*settings, "--augment=light", "--set=teacher_mirror=true"], "mean nothing without a --teacher"),
     ):
         with pytest.raises(ValueError, match=message):
             run(*flags_given, f"--run_dir={tmp_path / 'none'}")
@@ -458,18 +378,8 @@ def test_files_that_cannot_teach(tmp_path: Path) -> None:
         (make_teacher(tmp_path / "boxes.onnx", leave_out=3), "boxes.onnx: outputs of shapes .* SCRFD with five points"),
     ):
         with pytest.raises(ValueError, match=message) as caught:
-            Teacher(path)
+            Scrfd(path)
         assert "\n" not in str(caught.value)
-    network = onnx.load(str(make_teacher(tmp_path / "skips.onnx")))
-    conv = next(node for node in network.graph.node if node.output[0] == "score_16_map")
-    conv.input[0] = "f8"
-    conv.attribute.append(helper.make_attribute("strides", [2, 2]))
-    onnx.save(network, str(tmp_path / "skips.onnx"))
-    Teacher(tmp_path / "skips.onnx")  # its answers are as good as any
-    with pytest.raises(
-        ValueError, match=r"skips\.onnx: scores made of maps of shapes .*\(1, 3, 8, 8\), \(1, 3, 8, 8\)"
-    ):
-        Teacher(tmp_path / "skips.onnx", features=True)
 
 
 def test_other_anchors_cannot_be_taught(teacher_file: Path, data: Path, tmp_path: Path) -> None:

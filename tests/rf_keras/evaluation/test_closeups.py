@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from rf_keras import closeups
-from rf_keras.ground_truth import Truth
+from rf_keras.evaluation import closeups
+from rf_keras.evaluation.ground_truth import Truth
 from rf_keras.wider import format_label
 from tests.rf_keras.test_evaluate import command
 from tflite.postprocess import Detections

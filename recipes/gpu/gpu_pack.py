@@ -1,7 +1,7 @@
 """What `gpu_train.py` takes along to a GPU, and what it brings back as a weights file.
 
-    python benchmarks/gpu_pack.py --weights W.keras --teacher scrfd.onnx --data_dir D … --pack PACKED
-    python benchmarks/gpu_pack.py --weights W.keras --arrays OUT/corrected.npz --output NEW.keras [--plot curves.png]
+    python recipes/gpu/gpu_pack.py --weights W.keras --teacher scrfd.onnx --data_dir D … --pack PACKED
+    python recipes/gpu/gpu_pack.py --weights W.keras --arrays OUT/corrected.npz --output NEW.keras [--plot curves.png]
 
 The images that the training of W held out stay out here, too.
 """
@@ -11,24 +11,26 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
-from absl import app, flags
 
-from rf_keras.config import REFERENCE_ANCHORS, ModelConfig, train_config_from_dict
-from rf_keras.losses import corrected_by_labels, feature_sums, normalize, teacher_sums
-from rf_keras.model import add_feature_heads, flatten_outputs
+from recipes.gpu.features import add_feature_heads, feature_sums, teacher_features
+from rf_keras.config import REFERENCE_ANCHORS, ModelConfig
+from rf_keras.distillation.losses import corrected_by_labels, teacher_sums
+from rf_keras.distillation.teacher import Scrfd
+from rf_keras.losses import normalize
+from rf_keras.model import flatten_outputs
 from rf_keras.model_file import load_model, save_model
-from rf_keras.teacher import Teacher
-from rf_keras.train import split_samples
+from rf_keras.train_loop import split_samples, split_settings
 from rf_keras.wider import Sample
-from tflite.command import flags_only, user_errors
+from tflite.command import option, start
 from tflite.files import replacing
 from tflite.preprocess import letterbox, read_image
 from tflite.spec import ModelSpec
@@ -36,6 +38,22 @@ from tflite.spec import ModelSpec
 CHECK_SIZE = 320  # pixels
 LARGEST = 640  # pixels, side of the canvas that each image has in GPU memory
 PART_BYTES = 46 * 1024 * 1024  # a call takes 64 MiB, of which the repository needs 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to pack, or to unpack."""
+
+    weights: Path = option(text="weights file (.keras) to start from")
+    teacher: Path | None = option(None, "ONNX file of the teacher")
+    data_dir: tuple[Path, ...] = option((), "folders that W was trained on, in their order; repeatable")
+    correct_with_labels: tuple[int, ...] = option(
+        (), "per --data_dir 1 where labels correct the teacher, else 0 (default: nowhere)"
+    )
+    pack: Path | None = option(None, "folder to write")
+    arrays: Path | None = option(None, "file that gpu_train.py wrote")
+    output: Path | None = option(None, "weights file to write (.keras)")
+    plot: Path | None = option(None, "picture of the log beside --arrays to write (.png)")
 
 
 def to_arrays(model: keras.Model) -> dict[str, np.ndarray]:
@@ -83,23 +101,22 @@ def check_values(
         image, scale = letterbox(read_image(sample.image), size, size, ModelSpec.mean)[:2]
         images[row] = image
         boxes[row, : len(sample.boxes)] = np.clip(sample.boxes * scale, 0, size)
-    asked = Teacher(teacher, features=True, mirror=True)
-    answers = asked.maps(tf.constant(images))
-    said, trusted = answers["teacher"], np.array([True, False])
-    network = add_feature_heads(model, config, asked.channels)
+    answers, trusted = tf.constant(Scrfd(teacher, mirror=True)(images)), np.array([True, False])
+    maps = teacher_features(teacher, images)
+    network = add_feature_heads(model, config, maps.shape[-1])
     outputs = network(tf.cast(images, tf.float32) - tf.constant(ModelSpec.mean), training=False)
     predictions = flatten_outputs(outputs[:-1], config)
-    sums = teacher_sums(predictions, said, tf.constant(config.anchors(size, size)), config.variances)
+    sums = teacher_sums(predictions, answers, tf.constant(config.anchors(size, size)), config.variances)
     losses = normalize(sums, sums.positives, sums.positives_with_landmarks)
     cells = [(size // stride) ** 2 for stride in config.strides]
-    parts = feature_sums(outputs[-1], answers["teacher_features"], said, cells, config.anchors_per_cell)
+    parts = feature_sums(outputs[-1], tf.constant(maps), answers, cells, config.anchors_per_cell)
     features = parts.images / len(images) + parts.faces / tf.maximum(parts.faces_unknown, 1.0)
     return {
         "image": images,
         "in_view": boxes,
         "trusted": trusted,
-        "said": said.numpy(),
-        "corrected": corrected_by_labels(said, tf.constant(boxes), tf.constant(trusted), size).numpy(),
+        "answers": answers.numpy(),
+        "corrected": corrected_by_labels(answers, tf.constant(boxes), tf.constant(trusted), size).numpy(),
         "logit": (predictions[0][..., 1] - predictions[0][..., 0]).numpy(),
         "delta": predictions[1].numpy(),
         "landmark": predictions[2].numpy(),
@@ -113,14 +130,9 @@ def pack(weights: str, teacher: str, data_dirs: Sequence[str], trust: Sequence[i
     check_network(config, weights)
     if not meta.get("train"):
         raise ValueError(f"{weights}: no training settings inside, expected a file that rf_keras.train wrote")
-    recipe = dataclasses.replace(
-        train_config_from_dict(meta["train"], weights),
-        data_dirs=tuple(data_dirs),
-        label_trust=tuple(trust),
-        teacher=teacher,
-        val_dir=None,
-    )
-    samples, sizes, held = split_samples(recipe)
+    recipe = dataclasses.replace(split_settings(meta["train"]), data_dirs=tuple(data_dirs), val_dir=None)
+    samples, sizes, validation = split_samples(recipe)
+    trusted = np.repeat(np.array(trust or [0] * len(sizes), bool), sizes)
     folders = np.repeat(np.arange(len(sizes)), sizes)
     rows = []
     part, offset = 0, 0
@@ -152,14 +164,14 @@ def pack(weights: str, teacher: str, data_dirs: Sequence[str], trust: Sequence[i
         folder=table[:, 3],
         size=table[:, 4:6],
         count=table[:, 6],
-        trusted=np.array([samples[index].trusted for index in order]),
+        trusted=trusted[order],
         boxes=np.concatenate([samples[index].boxes for index in order]).astype(np.float32),
     )
     arrays = to_arrays(model) | {"blocks": np.array(config.blocks)}
     np.savez(folder / "base" / "student.npz", **arrays)  # type: ignore[arg-type]
     np.savez_compressed(folder / "base" / "check.npz", **check_values(model, config, teacher, samples))  # type: ignore[arg-type]
     (folder / "base" / "scrfd.onnx").write_bytes(Path(teacher).read_bytes())
-    print(f"{folder}: {len(samples)} images in {part + 1} parts, {len(held)} held out")
+    print(f"{folder}: {len(samples)} images in {part + 1} parts, {len(validation)} held out")
 
 
 def unpack(weights: str, arrays: str, output: str) -> None:
@@ -169,23 +181,21 @@ def unpack(weights: str, arrays: str, output: str) -> None:
         set_arrays(model, dict(loaded), arrays)
     for outdated in ("ap", "averaged"):
         meta.pop(outdated, None)
-    save_model(model, config, output, meta | {"source": f"{meta.get('source', weights)}; benchmarks/gpu_train.py"})
+    save_model(model, config, output, meta | {"source": f"{meta.get('source', weights)}; recipes/gpu/gpu_train.py"})
     print(f"wrote {output}")
 
 
 def plot(log: Path, output: Path) -> None:
     """The losses of `gpu_train.py`'s log over the images seen, its parts one after the other."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     rows = np.atleast_2d(np.genfromtxt(log, delimiter=","))
     seen = rows[:, 1]
     restarts = np.flatnonzero(np.diff(seen) < 0) + 1
     for row in restarts:
         seen[row:] += seen[row - 1]
-    figure, axis = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axis = figure.add_subplot()
     for column, name in enumerate(("total", "box", "score", "landmark", "features"), 3):
         axis.plot(seen / 1000, rows[:, column], label=name)
     for row in restarts:
@@ -195,33 +205,33 @@ def plot(log: Path, output: Path) -> None:
     axis.legend(ncols=5, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, 1.15))
     with replacing(output) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
-    plt.close(figure)
     print(f"wrote {output}")
 
 
-def main(argv: Sequence[str]) -> None:
-    flags_only(argv)
-    args = flags.FLAGS
-    with user_errors():
-        if args.arrays:
-            if not args.output:
-                raise ValueError("--arrays needs --output")
-            unpack(args.weights, args.arrays, args.output)
-            if args.plot:
-                plot(Path(args.arrays).parent / "log.csv", Path(args.plot))
-        elif args.pack and args.teacher and args.data_dir:
-            pack(args.weights, args.teacher, args.data_dir, [int(one) for one in args.label_trust], Path(args.pack))
-        else:
-            raise ValueError("give --pack with --teacher and --data_dir, or --arrays with --output")
+def run(options: Options) -> None:
+    """Pack or unpack.
+
+    Raises:
+        ValueError: anything the user got wrong; one line.
+    """
+    weights = str(options.weights)
+    if options.arrays:
+        if not options.output:
+            raise ValueError("--arrays needs --output")
+        unpack(weights, str(options.arrays), str(options.output))
+        if options.plot:
+            plot(options.arrays.parent / "log.csv", options.plot)
+    elif options.pack and options.teacher and options.data_dir:
+        folders = [str(folder) for folder in options.data_dir]
+        pack(weights, str(options.teacher), folders, options.correct_with_labels, options.pack)
+    else:
+        raise ValueError("give --pack with --teacher and --data_dir, or --arrays with --output")
+
+
+def main() -> None:
+    """The command."""
+    start(run, Options)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("weights", None, "weights file (.keras) to start from", required=True)
-    flags.DEFINE_string("teacher", None, "ONNX file of the teacher")
-    flags.DEFINE_multi_string("data_dir", None, "folders that W was trained on, in their order; repeatable")
-    flags.DEFINE_list("label_trust", [], "per --data_dir 1 where labels correct the teacher, else 0 (default: nowhere)")
-    flags.DEFINE_string("pack", None, "folder to write")
-    flags.DEFINE_string("arrays", None, "file that gpu_train.py wrote")
-    flags.DEFINE_string("output", None, "weights file to write (.keras)")
-    flags.DEFINE_string("plot", None, "picture of the log beside --arrays to write (.png)")
-    app.run(main)
+    main()

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from rf_keras.wider_ap import Curve, first_on_face
+from rf_keras.evaluation.closeups import Tally
+from rf_keras.evaluation.scoring import ImageResult
+from rf_keras.evaluation.wider_ap import Curve, first_on_face
 from tflite.files import replacing, write_image
 from tflite.preprocess import read_image
 from tflite.spec import ModelSpec
-
-if TYPE_CHECKING:
-    from rf_keras.evaluate import ImageResult
 
 HIT, MISS, FALSE_ALARM = (60, 200, 60), (40, 40, 230), (0, 200, 255)  # BGR: green, red, yellow
 
@@ -76,3 +74,12 @@ def draw_boxes(image: np.ndarray, marked: Sequence[tuple[np.ndarray, tuple[int, 
         for x1, y1, x2, y2 in boxes.round().astype(int).tolist():
             cv2.rectangle(image, (x1, y1), (x2, y2), colour, max(1, round(max(image.shape) / 600)))
     return image
+
+
+def save_missed(tallies: dict[str, Tally], folder: Path) -> None:
+    """Draw the missed views that were kept, as `missed_<kind>_<photo>_<face>.jpg`: the face to find in red, what was
+    found instead in yellow."""
+    for kind, tally in tallies.items():
+        for view, found in tally.missed:
+            drawn = draw_boxes(view.image, ((view.box[None], MISS), (found.boxes, FALSE_ALARM)))
+            write_image(folder / f"missed_{kind}_{view.name}.jpg", drawn)

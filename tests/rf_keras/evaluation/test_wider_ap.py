@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from rf_keras.wider_ap import (
+from rf_keras.evaluation.wider_ap import (
     SUBSETS,
     GroundTruthError,
     average_precision,

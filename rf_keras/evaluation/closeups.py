@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from rf_keras.ground_truth import Truth
+from rf_keras.boxes import areas, intersections, iou
+from rf_keras.evaluation.ground_truth import Truth
 from rf_keras.wider import UNKNOWN
 from tflite.postprocess import Detections
 from tflite.preprocess import read_image
@@ -59,7 +59,7 @@ class Tally:
 
     def add(self, view: View, faces: Detections, keep: int) -> None:
         """Judge the detections of one view; the first `keep` missed ones are kept for drawing."""
-        overlap = _overlaps(view.box, faces.boxes)
+        overlap = iou(view.box[None], faces.boxes)[0]
         best = float(overlap.max(initial=0.0))
         self.faces += 1
         self.fitting += best >= FITTING_IOU
@@ -91,25 +91,11 @@ class Tally:
 def has_pieces(box: np.ndarray, found: np.ndarray) -> bool:
     """Whether two of the boxes found [N, 4] lie on the face `box` [4] and more than `PIECE_SHARE` of the smaller lies
     in the larger."""
-    areas = np.prod(found[:, 2:] - found[:, :2], axis=1)
-    on_face = _intersections(box[None], found)[0] > PIECE_SHARE * np.minimum(areas, np.prod(box[2:] - box[:2]))
-    mine, areas = found[on_face], areas[on_face]
-    inside = _intersections(mine, mine) > PIECE_SHARE * np.minimum(areas[:, None], areas[None])
+    sizes = areas(found)
+    on_face = intersections(box[None], found)[0] > PIECE_SHARE * np.minimum(sizes, areas(box[None]))
+    mine, sizes = found[on_face], sizes[on_face]
+    inside = intersections(mine, mine) > PIECE_SHARE * np.minimum(sizes[:, None], sizes[None])
     return bool(np.triu(inside, 1).any())
-
-
-def _intersections(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Common areas of boxes [M, 4] and [N, 4]: [M, N]."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    return np.prod(np.maximum(high - low, 0), axis=-1)
-
-
-def _overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """IoU of a box [4] with boxes [N, 4]: [N]."""
-    common = _intersections(box[None], boxes)[0]
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return common / np.maximum(areas + np.prod(box[2:] - box[:2]) - common, 1e-9)
 
 
 def large_faces(truths: Sequence[Truth]) -> list[tuple[Truth, list[int]]]:
@@ -222,15 +208,3 @@ def table(results: dict[str, Any]) -> str:
             lines.append(row("with a second box on it", "pieces", rows))
             lines.append(row("landmark NME", "nme", rows))
     return "\n".join(lines)
-
-
-def save_missed(tallies: dict[str, Tally], folder: Path) -> None:
-    """Draw the missed views that were kept, as `missed_<kind>_<photo>_<face>.jpg`: the face to find in red, what was
-    found instead in yellow."""
-    from rf_keras.eval_report import FALSE_ALARM, MISS, draw_boxes
-    from tflite.files import write_image
-
-    for kind, tally in tallies.items():
-        for view, found in tally.missed:
-            drawn = draw_boxes(view.image, ((view.box[None], MISS), (found.boxes, FALSE_ALARM)))
-            write_image(folder / f"missed_{kind}_{view.name}.jpg", drawn)

@@ -11,13 +11,12 @@ import tensorflow as tf
 import tf_keras as keras
 
 from rf_keras.config import ModelConfig
+from rf_keras.input_size import LARGEST_SIDE, MULTIPLE, fixed_sides
 from rf_keras.model import face_logit, output_names
 from tflite.decode import Candidates, decode_outputs
 from tflite.postprocess import Detections, detections_from_candidates
 from tflite.preprocess import letterbox
 from tflite.spec import ModelSpec
-
-MULTIPLE = 32  # coarsest stride: each side of the input is a multiple of it
 
 
 @dataclass(frozen=True)
@@ -25,24 +24,30 @@ class InputSize:
     """How an image becomes a network input.
 
     Attributes:
-        fixed: letterbox into a square of this side in pixels (the devices' contract); None for the other two.
+        fixed: letterbox into this height and width in pixels (the devices' contract); None for the other two.
         short, long: scale so that the short side is `short` pixels, or less if the long side would exceed `long`; None
             keeps the original size. Either is padded with the mean to multiples of 32.
     """
 
-    fixed: int | None = None
+    fixed: tuple[int, int] | None = None
     short: int | None = None
     long: int | None = None
 
+    @classmethod
+    def square(cls, side: int) -> InputSize:
+        """Letterbox into a square."""
+        return cls(fixed=(side, side))
+
     def __str__(self) -> str:
         if self.fixed is not None:
-            return str(self.fixed)
+            height, width = self.fixed
+            return str(height) if height == width else f"{height}x{width}"
         return "original" if self.short is None else f"{self.short},{self.long}"
 
     def apply(self, image: np.ndarray, mean: tuple[float, ...], antialias: bool = False) -> tuple[np.ndarray, float]:
         """uint8 BGR [h, w, 3] → uint8 [H, W, 3] and scale (input = scale · image); `antialias`: as `letterbox`'s."""
         if self.fixed is not None:
-            return letterbox(image, self.fixed, self.fixed, mean, antialias=antialias)
+            return letterbox(image, *self.fixed, mean, antialias=antialias)
         scale = 1.0
         height, width = image.shape[:2]
         if self.short is not None and self.long is not None:
@@ -55,21 +60,22 @@ class InputSize:
 
 
 def parse_size(text: str) -> InputSize:
-    """Read `640`, `original` or `1600,2150`.
+    """Read `640`, `480x640`, `original` or `1600,2150`.
 
     Raises:
         ValueError: anything else.
     """
     if text == "original":
         return InputSize()
-    numbers = [int(part) for part in text.split(",") if part.isascii() and part.isdigit()]
-    if len(numbers) == text.count(",") + 1 and all(0 < number <= 8192 for number in numbers):
-        if len(numbers) == 1 and numbers[0] % MULTIPLE == 0:
-            return InputSize(fixed=numbers[0])
-        if len(numbers) == 2 and numbers[0] <= numbers[1]:
+    if "," in text:
+        numbers = [int(part) for part in text.split(",") if part.isascii() and part.isdigit()]
+        if len(numbers) == 2 and text.count(",") == 1 and 0 < numbers[0] <= numbers[1] <= LARGEST_SIDE:
             return InputSize(short=numbers[0], long=numbers[1])
+    elif sides := fixed_sides(text):
+        return InputSize(fixed=sides)
     raise ValueError(
-        f"size is {text!r}, expected a multiple of {MULTIPLE} (letterbox), 'original', or SHORT,LONG like 1600,2150"
+        f"size is {text!r}, expected a multiple of {MULTIPLE} (letterbox), HEIGHTxWIDTH of such, 'original', or "
+        "SHORT,LONG like 1600,2150"
     )
 
 
@@ -85,7 +91,7 @@ class KerasDetector:
         names = output_names(config)
         self._mean = ModelSpec().mean
 
-        @tf.function(input_signature=[tf.TensorSpec([1, size.fixed, size.fixed, 3], tf.uint8)], autograph=False)
+        @tf.function(input_signature=[tf.TensorSpec([1, *(size.fixed or (None, None)), 3], tf.uint8)], autograph=False)
         def infer(image: tf.Tensor) -> dict[str, tf.Tensor]:
             outputs = model(tf.cast(image, tf.float32) - tf.constant(self._mean), training=False)
             maps = {name: tf.cast(out, tf.float32) for name, out in zip(names, outputs, strict=True)}
