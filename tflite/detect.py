@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -36,7 +36,7 @@ from tflite.images import ImageError, expand_inputs, read_image
 from tflite.messages import Console, note, printable
 from tflite.outputs import UsageError
 from tflite.postprocess import Detections
-from tflite.results import STDOUT, PipeClosed, Results, Stopped
+from tflite.results import STDOUT, STDOUT_NAMES, PipeClosed, Results, Stopped
 from tflite.shipped import DEFAULT_NAME
 from tflite.signals import Interrupted, Signals
 from tflite.tiling import detect_tiled
@@ -199,6 +199,9 @@ def detect_files(options: DetectOptions) -> int:
         raise UsageError(
             "expected image files, folders, patterns or -, or else --source VIDEO (--help lists the flags)"
         )
+    # By its own name stdout would be opened a second time, and one of the two would write over the other.
+    json, jsonl = (STDOUT if name in STDOUT_NAMES else name for name in (options.json, options.jsonl))
+    options = replace(options, json=json, jsonl=jsonl)
     inputs, errors = expand_inputs(options.images)
     inputs = [(path, Path("stdin.png") if str(path) == STDOUT else name) for path, name in inputs]
     code = 0

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 WINDOW = "faces (Esc or q ends)"
 STDOUT = "-"
+STDOUT_NAMES = (STDOUT, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 class Stopped(Exception):
@@ -135,6 +136,7 @@ class Results:
             raise UsageError(
                 f"--output {shown} is one image, but there are {len(self._names)} inputs: expected a folder"
             )
+        check_file("--output", output)
         return annotated_names(output.parent, {source: Path(output.name) for source in self._names}, plan)
 
     def __enter__(self) -> Results:
