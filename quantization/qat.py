@@ -26,14 +26,15 @@ import numpy as np
 import tf_keras as keras
 from absl import app, flags
 
-from quantization.bias import correct_biases
-from quantization.calibrate import METHODS, calibrate, find_images, load_images
-from quantization.equalize import equalize_on
-from quantization.fold import copy_layer, fold, rebuild
+from quantization.config import METHODS, Recipe
+from quantization.fold import fold
+from quantization.graph import FoldedNetwork, Ranges, copy_layer, rebuild
+from quantization.images import find_images, load_images
 from quantization.qat_loop import Phase, Tuner
 from quantization.qat_run import ORIGINAL, START, Log, QatConfig, create, quantization_meta, read
-from quantization.simulate import Ranges, simulate, write_back
-from quantization.source import Source, find_source
+from quantization.recipe import quantize
+from quantization.simulate import simulate, write_back
+from quantization.source import WeightsSource, find_source
 from rf_keras.backbones import Tensor
 from rf_keras.config import ModelConfig
 from rf_keras.model_file import load_model, read_config, save_model
@@ -89,8 +90,8 @@ def prepare(config: QatConfig, run_dir: Path) -> tuple[keras.Model, ModelConfig,
     path = run_dir / ORIGINAL
     if not path.exists():
         model, network, meta = load_model(config.weights)
-        folded, network = fold(model, network)
-        save_model(folded, network, path, meta)
+        folded = fold(model, network)
+        save_model(folded.model, folded.config, path, meta)
     return load_model(path)
 
 
@@ -105,17 +106,19 @@ def start_point(
     if not path.exists():
         paths = find_images(config.data_dirs, config.calibration_images)
         images = load_images(paths, config.size, config.size, antialias=network.antialias)
-        if config.equalize:
-            model = equalize_on(model, network, images, config.method, config.percentile)
-        ranges = calibrate(model, network, images, config.method, config.percentile)
-        if config.bias_correction:
-            model = correct_biases(model, ranges, images)
-        save_model(model, network, path, meta | quantization_meta(config, ranges))
+        recipe = Recipe(
+            method=config.method,
+            percentile=config.percentile,
+            equalize=config.equalize,
+            bias_correction=config.bias_correction,
+        )
+        int8 = quantize(FoldedNetwork.of(model, network), images, recipe)
+        save_model(int8.network.model, network, path, meta | quantization_meta(config, int8.ranges))
     model, _, meta = load_model(path)
     return model, {name: (low, high) for name, (low, high) in meta["quantization"]["ranges"].items()}
 
 
-def check_tuned(source: Source, config: QatConfig, given: dict[str, Any]) -> None:
+def check_tuned(source: WeightsSource, config: QatConfig, given: dict[str, Any]) -> None:
     """What tuning needs that goes on from weights tuned before: their ranges, and something else to learn than their
     own answers.
 
@@ -158,10 +161,11 @@ def run_all(config: QatConfig, run_dir: Path) -> None:
 
     # ---------------------------------------------------------------------------------- quantization-aware tuning
     start, ranges = start_point(model, network, config, run_dir, facts)
-    simulated = simulate(start, ranges, learn_ranges=config.learn_ranges)
+    folded = FoldedNetwork.of(start, network)
+    simulated = simulate(folded, ranges, learn_ranges=config.learn_ranges)
     result = tuner.run(Phase("qat", config.steps, config.learning_rate), simulated)
     for name, weights in ((LAST, result.set_average), (BEST, result.set_best)):
-        trained = write_back(weights(), start)  # frozen ones come back rounded to float32
+        trained = write_back(weights(), folded)  # frozen ones come back rounded to float32
         final = trained if config.learn_ranges else ranges
         save_model(start, network, run_dir / name, facts | quantization_meta(config, final))
     print(f"wrote {run_dir / BEST}, {run_dir / LAST}, {run_dir / CURVES}")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quantization.calibrate import DEFAULT_PERCENTILE, LOWEST_PERCENTILE, METHODS
-from quantization.simulate import Ranges
+from quantization.config import DEFAULT_PERCENTILE, LOWEST_PERCENTILE, METHODS
+from quantization.graph import Ranges
 from rf_keras.config import trust_fits
 from rf_keras.run_dir import CONFIG, CURVES, METRICS, RunError
 from tflite.files import replacing, write_text

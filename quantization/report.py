@@ -6,18 +6,16 @@ import base64
 import html
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 
+from quantization.comparison import Column, Disagreement
 from rf_keras.wider_ap import SUBSETS
 from tflite.draw import draw_detections
 from tflite.images import read_image
-
-if TYPE_CHECKING:
-    from quantization.compare import Column, Disagreement
-    from tflite.postprocess import Detections
+from tflite.postprocess import Detections
 
 PHOTO_SIDE = 560  # pixels, longer side of a photo in the page
 WORST_LAYERS = 15

@@ -12,8 +12,29 @@ from tflite.anchors import make_anchors
 from tflite.spec import ModelSpec
 
 ACTIVATIONS = ("leaky_relu", "relu")
+Anchors = tuple[tuple[float, ...], ...]  # sizes in pixels, per level
 REFERENCE_ANCHORS = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))
 SMALL_ANCHORS = ((10.0, 20.0), (32.0, 64.0), (128.0, 256.0))
+# A teacher's scores say how well a box fits, and few pass 0.8; so do its student's. From here on a student shows about
+# what a network trained by labels shows from 0.5 on (benchmarks/operating_point.py).
+TAUGHT_THRESHOLD = 0.4
+
+
+def parse_anchor_sizes(text: str) -> tuple[tuple[float, ...], ...]:
+    """`10,20/32,64/128,256` → sizes per level.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        return tuple(tuple(float(size) for size in level.split(",")) for level in text.split("/"))
+    except ValueError as error:
+        raise ValueError(f"--anchor_sizes is {text!r}, expected e.g. 10,20/32,64/128,256") from error
+
+
+def format_anchors(sizes: Anchors) -> str:
+    """As `--anchor_sizes` takes them: `16,32/64,128/256,512`."""
+    return "/".join(",".join(f"{size:g}" for size in level) for level in sizes)
 
 
 @dataclass(frozen=True)

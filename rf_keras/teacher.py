@@ -22,9 +22,6 @@ REFERENCE = ModelConfig()  # whose strides and anchors SCRFD has
 CODES = (1, 4, 10)  # per anchor: score; distances to left, top, right, bottom; five points
 FIELDS = sum(CODES)
 PROBE_SIDE = 64  # pixels
-# A teacher's scores say how well a box fits, and few pass 0.8; so do its student's. From here on a student of 47,136
-# images shows about what one of the labels shows from 0.5 on (benchmarks/operating_point.py, MODEL_CARD).
-TAUGHT_THRESHOLD = 0.4
 
 
 def check_teachable(model: ModelConfig) -> None:

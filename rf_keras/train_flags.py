@@ -9,7 +9,7 @@ from typing import Any
 from absl import flags
 
 from rf_keras.augment import PRESETS as AUGMENTATIONS
-from rf_keras.config import ACTIVATIONS, PRESETS, SYNTHETIC, ModelConfig, TrainConfig
+from rf_keras.config import ACTIVATIONS, PRESETS, SYNTHETIC, ModelConfig, TrainConfig, parse_anchor_sizes
 
 SETTINGS = {
     "data_dirs": "",  # --data_dir, given several times
@@ -126,18 +126,6 @@ def _preset_note(name: str) -> str:
 
 def _differs(preset: TrainConfig, name: str) -> bool:
     return getattr(preset, name) != getattr(TrainConfig(), name)
-
-
-def parse_anchor_sizes(text: str) -> tuple[tuple[float, ...], ...]:
-    """`10,20/32,64/128,256` → sizes per level.
-
-    Raises:
-        ValueError: anything else.
-    """
-    try:
-        return tuple(tuple(float(size) for size in level.split(",")) for level in text.split("/"))
-    except ValueError as error:
-        raise ValueError(f"--anchor_sizes is {text!r}, expected e.g. 10,20/32,64/128,256") from error
 
 
 def numbers(name: str, parts: list[str], kind: Callable[[str], Any]) -> tuple[Any, ...]:

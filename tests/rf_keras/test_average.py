@@ -30,7 +30,7 @@ def filled(config: ModelConfig, value: float) -> keras.Model:
 
 
 def test_a_block_that_one_lacks_is_the_others() -> None:
-    mean = average_weights([(filled(DEEPER, 1.0), DEEPER, "a"), (filled(SMALL, 4.0), SMALL, "b")])
+    mean = average_weights([(filled(DEEPER, 1.0), DEEPER, Path("a")), (filled(SMALL, 4.0), SMALL, Path("b"))])
     shared = {layer.name for layer in build_model(SMALL).layers}
     seen = set()
     for layer in mean.layers:
@@ -38,7 +38,7 @@ def test_a_block_that_one_lacks_is_the_others() -> None:
             np.testing.assert_array_equal(weight, 2.5 if layer.name in shared else 1.0)
             seen.add(layer.name in shared)
     assert seen == {True, False}
-    three = average_weights([(filled(SMALL, value), SMALL, "x") for value in (1.0, 2.0, 6.0)])
+    three = average_weights([(filled(SMALL, value), SMALL, Path("x")) for value in (1.0, 2.0, 6.0)])
     assert all((weight == 3.0).all() for weight in three.get_weights())
 
 
@@ -56,11 +56,12 @@ def test_the_command(root: Path, tmp_path: Path) -> None:
     assert "the mean of 2 files" in done.stdout
     model, config, meta = load_model(output)
     assert config == DEEPER
-    assert meta == {"train": {"size": 320}, "averaged": [str(first), str(second)]}
+    assert meta == {"train": {"size": 320}, "averaged": ["first.keras", "second.keras"]}
     assert {float(weight.flat[0]) for weight in model.get_weights()} == {1.0, 2.5}
 
     ranges = {"quantization": {"size": [64, 64], "ranges": {"image": [0.0, 1.0]}}}
-    folded, folded_config = fold(filled(SMALL, 1.0), SMALL)
+    network = fold(filled(SMALL, 1.0), SMALL)
+    folded, folded_config = network.model, network.config
     for name, value in (("qat", 4.0), ("other_qat", 6.0)):
         folded.set_weights([np.full_like(weight, value) for weight in folded.get_weights()])
         save_model(folded, folded_config, tmp_path / f"{name}.keras", ranges)
@@ -85,5 +86,5 @@ def test_the_command(root: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     # The deeper one second: its block would be lost.
     with pytest.raises(ValueError, match=r"deep: blocks is \(1, 1\), expected at most \(1, 0\)"):
-        average_weights([(filled(SMALL, 1.0), SMALL, "flat"), (filled(DEEPER, 1.0), DEEPER, "deep")])
+        average_weights([(filled(SMALL, 1.0), SMALL, Path("flat")), (filled(DEEPER, 1.0), DEEPER, Path("deep"))])
     assert not (tmp_path / "bad.keras").exists()

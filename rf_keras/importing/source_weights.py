@@ -43,7 +43,7 @@ class Conv:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceWeights:
     """What a file tells about a network.
 
     Attributes:
@@ -94,7 +94,7 @@ def kernel_shape(layer: keras.layers.Layer) -> tuple[int, ...]:
     return (outputs, inputs, height, width)
 
 
-def load_convs(model: keras.Model, source: Source) -> bool:
+def load_convs(model: keras.Model, source: SourceWeights) -> bool:
     """Put the source's weights into `model`, which then computes the source's function.
 
     A folded source's bias goes into the BN behind the conv (gamma 1, mean 0, variance 1 − eps). Its moving statistics

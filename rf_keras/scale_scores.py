@@ -1,6 +1,6 @@
 """Scores that mean the same at every stride: Platt scaling of the score heads, one line per level.
 
-    python -m rf_keras.platt --weights W.keras --data_dir D [--data_dir D2] [--size 640] --output SCALED.keras
+    python -m rf_keras.scale_scores --weights W.keras --data_dir D [--data_dir D2] [--size 640] --output SCALED.keras
 
 Each level has a score head of its own, and tuning by a teacher's quality scores leaves them on different scales: what
 one level calls 0.5 is a face more often than at another. AP, NMS and a threshold compare scores across levels, so this
@@ -15,14 +15,12 @@ Source: J. Platt, Probabilistic outputs for support vector machines, 1999.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tf_keras as keras
-from absl import app, flags
 from tqdm import tqdm
 
 from rf_keras.config import ModelConfig
@@ -32,9 +30,8 @@ from rf_keras.keras_detector import KerasDetector, parse_size
 from rf_keras.model_file import check_suffix, load_model, save_model
 from rf_keras.wider import read_labels
 from rf_keras.wider_ap import Matches, average_precision, first_on_face, match_detections
-from tflite.command import flags_only, user_errors
+from tflite.command import option, start
 from tflite.decode import sigmoid
-from tflite.files import write_text
 from tflite.images import read_image
 from tflite.nms import nms
 from tflite.postprocess import to_image
@@ -45,6 +42,21 @@ Line = tuple[float, float]  # slope, offset: logit' = slope · logit + offset
 FIT_SCORE = 0.05  # below, precision is a few percent: many detections there, and they decide nothing
 FEWEST = 20  # faces, and false alarms, that a level must have for a line
 LARGE = (0, 32, 64)  # √(w·h) in image pixels from which faces count in the figures shown
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to scale, and by which faces."""
+
+    weights: Path = option(text="weights file (.keras), float or quantization-aware")
+    data_dir: tuple[Path, ...] = option(text="folder with images/ and label.txt; repeatable")
+    size: tuple[int, ...] = option(
+        (),
+        "multiples of 32, comma-separated: letterbox into that many pixels; several count together "
+        f"(default: a quantization-aware file's own, else {DEFAULT_SIZE})",
+    )
+    output: Path = option(text="file to write (.keras)")
+    json: Path | None = option(None, "file to write the lines and AP to")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -214,18 +226,22 @@ def checked(seen: Sequence[Seen], strides: Sequence[int], images: int) -> dict[s
     }
 
 
-def run(args: flags.FlagValues) -> dict[str, Any]:
-    """The command; returns what the JSON holds."""
-    check_suffix(args.output)
-    model, config, meta = load_model(args.weights)
-    truths = truth_of_samples([sample for folder in args.data_dir for sample in read_labels(folder)])
-    sizes = [int(size) for size in args.size] or [meta.get("quantization", {}).get("size", [DEFAULT_SIZE])[0]]
+def run(options: Options) -> dict[str, Any]:
+    """Fit, write, print the figures and return them.
+
+    Raises:
+        ValueError: anything the user got wrong; one line.
+    """
+    check_suffix(options.output)
+    model, config, meta = load_model(options.weights)
+    truths = truth_of_samples([sample for folder in options.data_dir for sample in read_labels(folder)])
+    sizes = list(options.size) or [meta.get("quantization", {}).get("size", [DEFAULT_SIZE])[0]]
     seen = []
     for size in sizes:
         seen += look(KerasDetector(model, config, parse_size(str(size))), truths, f"{size} px")
     lines, counts = fit_lines(seen, config.strides)
-    report = {
-        "weights": args.weights,
+    report: dict[str, Any] = {
+        "weights": str(options.weights),
         "sizes": sizes,
         "images": len(truths),
         "levels": [
@@ -240,8 +256,8 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
         ranges = scaled_ranges(quantization["ranges"], config.strides, lines)
         meta = meta | {"quantization": quantization | {"ranges": ranges}}
     # AP was measured of the file as it was.
-    facts = {key: value for key, value in meta.items() if key != "ap"}
-    save_model(model, config, args.output, facts | {"platt": {"sizes": sizes, "levels": report["levels"]}})
+    kept = {key: value for key, value in meta.items() if key != "ap"}
+    save_model(model, config, options.output, kept | {"score_scaling": {"sizes": sizes, "levels": report["levels"]}})
     for level in report["levels"]:
         print(
             f"stride {level['stride']:2}: logit · {level['slope']:.3f} {level['offset']:+.3f}"
@@ -253,33 +269,14 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
     else:
         for key, before in figures["before"].items():
             print(f"AP of faces {key} px, each half by the other's lines: {before} → {figures['after'][key]}")
-    print(f"wrote {args.output}")
-    if args.json:
-        write_text(Path(args.json), json.dumps(report, indent=1) + "\n")
+    print(f"wrote {options.output}")
     return report
 
 
-def main(argv: Sequence[str]) -> None:
-    flags_only(argv)
-    with user_errors():
-        run(flags.FLAGS)
-
-
-def define_flags() -> None:
-    flags.DEFINE_string("weights", None, "weights file (.keras), float or quantization-aware", required=True)
-    flags.DEFINE_multi_string(
-        "data_dir", None, "folder with images/ and label.txt; may be given several times", required=True
-    )
-    flags.DEFINE_multi_integer(
-        "size",
-        [],
-        "multiple of 32: letterbox into that many pixels; several count together "
-        f"(default: a quantization-aware file's own, else {DEFAULT_SIZE})",
-    )
-    flags.DEFINE_string("output", None, "file to write (.keras)", required=True)
-    flags.DEFINE_string("json", None, "file to write the lines and AP to")
+def main() -> None:
+    """The command."""
+    start(run, Options)
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    main()

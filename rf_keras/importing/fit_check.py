@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from rf_keras.config import ACTIVATIONS, REFERENCE_ANCHORS, SMALL_ANCHORS, ModelConfig
+from rf_keras.config import ACTIVATIONS, REFERENCE_ANCHORS, SMALL_ANCHORS, Anchors, ModelConfig, format_anchors
 from rf_keras.evaluate import evaluate_keras
+from rf_keras.importing.source_weights import ImportWeightsError, SourceWeights, load_convs
 from rf_keras.model import build_model
-from rf_keras.source_weights import ImportWeightsError, Source, load_convs
 from rf_keras.wider import Sample
 
 CHECK_SIZE = 320
 CLEAR_MARGIN = 5.0  # AP points
 CLEAR_AP = 20.0  # percent
-Anchors = tuple[tuple[float, ...], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +28,7 @@ class Fit:
         return f"{self.activation}, anchors {format_anchors(self.anchor_sizes)}: AP {self.ap:.1f}"
 
 
-def format_anchors(sizes: Anchors) -> str:
-    """As `--anchor_sizes` takes them: `16,32/64,128/256,512`."""
-    return "/".join(",".join(f"{size:g}" for size in level) for level in sizes)
-
-
-def try_fits(source: Source, samples: Sequence[Sample], anchor_sizes: Anchors | None = None) -> list[Fit]:
+def try_fits(source: SourceWeights, samples: Sequence[Sample], anchor_sizes: Anchors | None = None) -> list[Fit]:
     """Try every activation with every known set of anchors, best first.
 
     Args:

@@ -17,12 +17,12 @@ import tensorflow as tf
 from quantization.calibrate import calibrate
 from quantization.fold import fold
 from quantization.simulate import simulate
-from rf_keras import platt
+from rf_keras import scale_scores
 from rf_keras.config import FAST
 from rf_keras.ground_truth import Truth
 from rf_keras.model import build_model, face_logit, output_names
 from rf_keras.model_file import load_model
-from rf_keras.platt import Seen, apply_lines, checked, fit_lines, level_of, platt_line, scaled_ranges
+from rf_keras.scale_scores import Seen, apply_lines, checked, fit_lines, level_of, platt_line, scaled_ranges
 from rf_keras.synthetic import make_dataset
 from tests.quantization.test_convert import parsed
 from tflite.anchors import make_anchors
@@ -88,7 +88,7 @@ def test_halves_are_of_images_not_of_views(monkeypatch: pytest.MonkeyPatch) -> N
         halves.append([image.truth for image in seen])
         return [(1.0, 0.0)] * len(strides), []
 
-    monkeypatch.setattr("rf_keras.platt.fit_lines", note)
+    monkeypatch.setattr("rf_keras.scale_scores.fit_lines", note)
     views = images([(1.0, 0.0)], 3)
     checked([*views, *views], (8,), 3)
     first, second, third = (image.truth for image in views)
@@ -152,14 +152,15 @@ def test_the_heads_take_the_lines_in(logits: int) -> None:
 def test_quantized_scores_stay_within_a_step() -> None:
     rng = np.random.default_rng(0)
     config = SMALL
-    folded, config = fold(build_model(config), config)
+    network = fold(build_model(config), config)
+    folded, config = network.model, network.config
     pixels = rng.integers(0, 256, (4, 64, 64, 3), np.uint8)
-    ranges = calibrate(folded, config, pixels)
+    ranges = calibrate(network, pixels)
     image = pixels[:1].astype(np.float32) - np.array(ModelSpec().mean, np.float32)
-    before = simulate(folded, ranges)(image)
+    before = simulate(network, ranges)(image)
     apply_lines(folded, config, LINES)
     moved = scaled_ranges(ranges, config.strides, LINES)
-    after = simulate(folded, moved)(image)
+    after = simulate(network, moved)(image)
     for stride, (slope, offset), old, new in zip(config.strides, LINES, before, after, strict=False):
         low, high = moved[f"class_{stride}"]
         assert low <= 0 <= high
@@ -171,7 +172,7 @@ def test_quantized_scores_stay_within_a_step() -> None:
 
 
 def run(root: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rf_keras.platt", *map(str, arguments)]
+    command = [sys.executable, "-m", "rf_keras.scale_scores", *map(str, arguments)]
     return subprocess.run(command, cwd=root, capture_output=True, text=True)
 
 
@@ -180,13 +181,13 @@ def test_the_command(root: Path, tmp_path: Path) -> None:
     faces = make_dataset(tmp_path / "faces", 60, 3, 320)
     output, facts = tmp_path / "scaled.keras", tmp_path / "scaled.json"
     given = ("--weights", weights, "--data_dir", faces)
-    done = run(root, *given, "--size", "320", "--size", "640", "--output", output, "--json", facts)
+    done = run(root, *given, "--size", "320,640", "--output", output, "--json", facts)
     assert done.returncode == 0, done.stderr
     report = json.loads(facts.read_text())
     assert report["sizes"] == [320, 640] and report["images"] == 60
     assert [level["stride"] for level in report["levels"]] == [8, 16, 32]
     model, config, meta = load_model(output)
-    assert meta["platt"]["levels"] == report["levels"] and "ap" not in meta
+    assert meta["score_scaling"]["levels"] == report["levels"] and "ap" not in meta
     old, _, old_meta = load_model(weights)
     lines = [(level["slope"], level["offset"]) for level in report["levels"]]
     np.testing.assert_allclose(
@@ -207,7 +208,7 @@ def test_the_command(root: Path, tmp_path: Path) -> None:
         (("--weights", weights, "--data_dir", tmp_path / "none", "--output", output), "none"),
     ):
         with pytest.raises(ValueError, match=message):
-            platt.run(parsed(platt, *arguments))
+            scale_scores.run(parsed(scale_scores, *arguments))
     bad = run(root, "--weights", tmp_path / "none.keras", "--data_dir", faces, "--output", output)
     assert bad.returncode == 1
     assert "no such weights file" in bad.stderr and "Traceback" not in bad.stderr, bad.stderr

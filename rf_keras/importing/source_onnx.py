@@ -10,16 +10,16 @@ import tf_keras as keras
 
 from rf_keras.backbones import LEAKY_SLOPE
 from rf_keras.config import ModelConfig
-from rf_keras.model import HEADS, build_model, output_names
-from rf_keras.source_weights import (
+from rf_keras.importing.source_weights import (
     BatchNorm,
     Conv,
     ImportWeightsError,
-    Source,
+    SourceWeights,
     config_from_shapes,
     conv_layers,
     kernel_shape,
 )
+from rf_keras.model import HEADS, build_model, output_names
 
 Node = TypeVar("Node", bound=Hashable)
 LEVELS = 3
@@ -212,7 +212,7 @@ def _config(graph: OnnxGraph, heads: Sequence[int]) -> ModelConfig:
     return config_from_shapes(graph.name, graph.convs[stems[0]], context, class_head, box_head)
 
 
-def read_onnx(data: bytes, name: str) -> tuple[Source, OnnxGraph]:
+def read_onnx(data: bytes, name: str) -> tuple[SourceWeights, OnnxGraph]:
     """Weights and activation of a RetinaFace ONNX file.
 
     Args:
@@ -242,7 +242,7 @@ def read_onnx(data: bytes, name: str) -> tuple[Source, OnnxGraph]:
     for output, index in zip(output_names(config), heads, strict=True):
         pair(output, index)
     convs = {layer: graph.convs[index] for layer, index in paired.items()}
-    return Source(name, config, convs, graph.activation()), graph
+    return SourceWeights(name, config, convs, graph.activation()), graph
 
 
 def head_outputs(graph: OnnxGraph, image: np.ndarray) -> list[np.ndarray]:

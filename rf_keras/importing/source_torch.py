@@ -7,8 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from rf_keras.importing.source_weights import (
+    BatchNorm,
+    Conv,
+    ImportWeightsError,
+    SourceWeights,
+    config_from_shapes,
+    conv_layers,
+)
 from rf_keras.model import build_model
-from rf_keras.source_weights import BatchNorm, Conv, ImportWeightsError, Source, config_from_shapes, conv_layers
 
 PREFIX = "module."  # of models trained with DataParallel
 HEADS = {"class": "ClassHead", "box": "BboxHead", "landmark": "LandmarkHead"}
@@ -38,7 +45,7 @@ def torch_names(layer: str) -> tuple[str, str | None]:
     return f"{base}.{first}", f"{base}.{first + 1}"
 
 
-def read_state(state: Mapping[str, np.ndarray], name: str) -> Source:
+def read_state(state: Mapping[str, np.ndarray], name: str) -> SourceWeights:
     """Weights by their names; the file tells neither activation nor anchors.
 
     Args:
@@ -73,10 +80,10 @@ def read_state(state: Mapping[str, np.ndarray], name: str) -> Source:
     convs = {layer: conv(layer) for layer in conv_layers(build_model(config))}
     if unknown := sorted(set(state) - used):
         raise ImportWeightsError(f"{name}: {len(unknown)} weights have no place here, e.g. {unknown[0]!r}")
-    return Source(name, config, convs, None)
+    return SourceWeights(name, config, convs, None)
 
 
-def read_torch(path: Path) -> Source:
+def read_torch(path: Path) -> SourceWeights:
     """Weights of a `.pth` file, loaded without running any code that a pickle may carry.
 
     Raises:
