@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from rf_keras.selection import evenly_spaced
-from tflite.files import expand_inputs
-from tflite.preprocess import ImageError, letterbox, read_image
+from tflite.images import ImageError, expand_inputs, read_image
+from tflite.preprocess import letterbox
 from tflite.spec import ModelSpec
 
 FEWEST_IMAGES = 8  # below: an error; a range from a handful of images is a guess

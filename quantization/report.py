@@ -14,8 +14,8 @@ import numpy as np
 from quantization.comparison import Column, Disagreement
 from rf_keras.evaluation.wider_ap import SUBSETS
 from tflite.draw import draw_detections
+from tflite.images import read_image
 from tflite.postprocess import Detections
-from tflite.preprocess import read_image
 
 PHOTO_SIDE = 560  # pixels, longer side of a photo in the page
 WORST_LAYERS = 15

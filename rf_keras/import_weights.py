@@ -15,7 +15,7 @@ from pathlib import Path
 from rf_keras.config import ACTIVATIONS, Anchors, ModelConfig, format_anchors, parse_anchor_sizes
 from rf_keras.selection import evenly_spaced
 from tflite.command import option, start
-from tflite.preprocess import IMAGE_SUFFIXES
+from tflite.images import IMAGE_SUFFIXES
 
 CHECK_IMAGES = 60
 STATISTICS_IMAGES = 200

@@ -18,7 +18,7 @@ from rf_keras.config import REFERENCE_ANCHORS, SMALL_ANCHORS, ModelConfig
 from rf_keras.wider import UNKNOWN
 from tflite.command import option, start
 from tflite.draw import BOX_COLOR, LANDMARK_COLORS
-from tflite.files import write_image
+from tflite.images import write_image
 
 ANCHOR_SETS = {"reference": REFERENCE_ANCHORS, "small": SMALL_ANCHORS}
 ANCHOR_COLOR = (255, 160, 60)

@@ -32,9 +32,9 @@ from rf_keras.model_file import check_suffix, load_model, save_model
 from rf_keras.wider import read_labels
 from tflite.command import option, start
 from tflite.decode import sigmoid
+from tflite.images import read_image
 from tflite.nms import nms
 from tflite.postprocess import to_image
-from tflite.preprocess import read_image
 from tflite.spec import ModelSpec
 
 Line = tuple[float, float]  # slope, offset: logit' = slope · logit + offset

@@ -31,7 +31,7 @@ from rf_keras.step import make_train_step
 from rf_keras.synthetic import synthetic_dir
 from rf_keras.wider import Sample
 from tflite.draw import draw_detections
-from tflite.preprocess import read_image
+from tflite.images import read_image
 from tflite.spec import ModelSpec
 
 PARTS = ("loss", "box", "classes", "landmark")  # of the training loss

@@ -238,19 +238,6 @@ def _read(one: Setting, given: str | list[str]) -> Any:
     return tuple(map(one.read, given)) if isinstance(given, list) else one.read(given)
 
 
-def flags_only(argv: Sequence[str]) -> None:
-    """Refuse arguments that are not flags.
-
-    Args:
-        argv: as absl hands it to `main`: the program's name and what was left of the command line.
-
-    Raises:
-        app.UsageError: there is more than the name.
-    """
-    if argv[1:]:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
-
-
 def _read_set(settings: Sequence[Setting], texts: Sequence[str]) -> dict[str, Any]:
     """The values of --set name=value."""
     by_name = {one.name: one for one in settings}

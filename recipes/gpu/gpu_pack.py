@@ -32,7 +32,8 @@ from rf_keras.train_loop import split_samples, split_settings
 from rf_keras.wider import Sample
 from tflite.command import option, start
 from tflite.files import replacing
-from tflite.preprocess import letterbox, read_image
+from tflite.images import read_image
+from tflite.preprocess import letterbox
 from tflite.spec import ModelSpec
 
 CHECK_SIZE = 320  # pixels

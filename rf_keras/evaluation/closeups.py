@@ -18,8 +18,8 @@ from tqdm import tqdm
 from rf_keras.boxes import areas, intersections, iou
 from rf_keras.evaluation.ground_truth import Truth
 from rf_keras.wider import UNKNOWN
+from tflite.images import read_image
 from tflite.postprocess import Detections
-from tflite.preprocess import read_image
 
 LEAST_SIDE = 100  # pixels: both sides of a face that is shown from close by
 MARGINS = (1.0, 0.5, 0.25, 0.1, 0.0)  # left on each side of the face's box, as shares of the box's sides

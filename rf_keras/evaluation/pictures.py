@@ -11,8 +11,8 @@ import numpy as np
 from rf_keras.evaluation.closeups import Tally
 from rf_keras.evaluation.scoring import ImageResult
 from rf_keras.evaluation.wider_ap import Curve, first_on_face
-from tflite.files import replacing, write_image
-from tflite.preprocess import read_image
+from tflite.files import replacing
+from tflite.images import read_image, write_image
 from tflite.spec import ModelSpec
 
 HIT, MISS, FALSE_ALARM = (60, 200, 60), (40, 40, 230), (0, 200, 255)  # BGR: green, red, yellow

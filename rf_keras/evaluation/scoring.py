@@ -26,8 +26,8 @@ from rf_keras.evaluation.wider_ap import (
 from rf_keras.model_file import load_model
 from rf_keras.wider import Sample
 from tflite.detector import FaceDetector
+from tflite.images import read_image
 from tflite.postprocess import Detections
-from tflite.preprocess import read_image
 from tflite.spec import ModelSpec
 
 AP_SCORE_THRESHOLD = 0.02  # low, so that the curve reaches high recall

@@ -14,7 +14,8 @@ from rf_keras.importing.source_torch import read_torch
 from rf_keras.importing.source_weights import ImportWeightsError, SourceWeights, load_convs
 from rf_keras.importing.wheel import PACKAGE, PACKAGE_LICENSE, VERSION, package_onnx
 from rf_keras.model import build_model
-from tflite.preprocess import ImageError, letterbox, read_image
+from tflite.images import ImageError, read_image
+from tflite.preprocess import letterbox
 from tflite.spec import ModelSpec
 
 STATISTICS_SIZE = 320

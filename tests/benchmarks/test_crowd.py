@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import crowd
-from tflite.detect import DEFAULT_MODEL
+from tflite.shipped import DEFAULT_MODEL
 
 
 def test_every_head_has_a_cell_of_its_own() -> None:

@@ -22,8 +22,8 @@ from rf_keras.synthetic import make_dataset
 from rf_keras.train_loop import split_samples
 from tests.quantization.conftest import TINY
 from tests.quantization.test_convert import parsed
-from tflite.detect import DEFAULT_MODEL
 from tflite.detector import Detections
+from tflite.shipped import DEFAULT_MODEL
 from tflite.spec import read_spec
 
 

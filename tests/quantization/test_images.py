@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from quantization.images import CalibrationError, differing_images, find_images, load_images
-from tflite.preprocess import letterbox, read_image, shrink
+from tflite.images import read_image
+from tflite.preprocess import letterbox, shrink
 
 
 def test_images_are_spread_over_the_folder(photos: Path) -> None:

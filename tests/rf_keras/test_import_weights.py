@@ -38,7 +38,8 @@ from rf_keras.model_file import load_model
 from rf_keras.synthetic import synthetic_dir
 from rf_keras.wider import read_labels
 from tflite.command import parse
-from tflite.preprocess import letterbox, read_image
+from tflite.images import read_image
+from tflite.preprocess import letterbox
 
 helper = onnx.helper
 SMALL = ModelConfig(neck_channels=16, ssh_channels=16)

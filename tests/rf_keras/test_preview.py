@@ -10,7 +10,7 @@ import pytest
 
 from rf_keras import preview
 from rf_keras.synthetic import make_dataset
-from tflite.preprocess import read_image
+from tflite.images import read_image
 
 
 def test_a_grid_is_drawn(root: Path, tmp_path: Path) -> None:
