@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from rf_keras.wider import format_label
 from tflite.command import option, start
-from tflite.detect import DEFAULT_MODEL
+from tflite.shipped import DEFAULT_MODEL
 from tflite.detector import FaceDetector
 from tflite.files import write_text
 from tflite.images import ImageError, expand_inputs, read_image

@@ -22,7 +22,7 @@ from rf_keras.evaluation.scoring import Evaluation, evaluate, evaluate_keras, la
 from rf_keras.model import build_model
 from rf_keras.model_file import save_model
 from rf_keras.wider import format_label, read_labels
-from tests.rf_keras.test_wider_ap import write_ground_truth
+from tests.rf_keras.evaluation.test_wider_ap import write_ground_truth
 from tflite.detector import Detections
 from tflite.preprocess import shrink
 
