@@ -25,7 +25,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks.report import NOTHING, markdown, number
-from rf_keras.wider_ap import SUBSETS
+from rf_keras.evaluation.wider_ap import SUBSETS
 from tflite.command import option, start, write_json
 from tflite.files import write_text
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rf_keras.wider_ap import SUBSETS
+from rf_keras.evaluation.wider_ap import SUBSETS
 from tflite.files import replacing
 
 HEADER = (

@@ -37,9 +37,9 @@ from benchmarks.contestants import OTHERS, REFERENCE, SCORE_THRESHOLD, Row, open
 from benchmarks.costs import fresh_process, install_mb
 from benchmarks.peers import Peer, as_taken
 from benchmarks.report import markdown, plot
-from rf_keras import closeups
-from rf_keras.evaluate import AP_SCORE_THRESHOLD, evaluate
-from rf_keras.ground_truth import Truth, read_truth
+from rf_keras.evaluation import closeups
+from rf_keras.evaluation.ground_truth import Truth, read_truth
+from rf_keras.evaluation.scoring import AP_SCORE_THRESHOLD, evaluate
 from rf_keras.synthetic import synthetic_dir
 from tflite.command import option, start
 from tflite.images import expand_inputs, read_image
