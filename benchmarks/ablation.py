@@ -78,9 +78,9 @@ def score(model: Path, size: str | None, truths: Sequence[Truth]) -> dict[str, A
     from rf_keras.evaluate import evaluate, open_detector
     from rf_keras.wider_ap import SUBSETS
 
-    detect, _, interpreter = open_detector(model, size)
-    metrics = evaluate(detect, truths).metrics
-    return {name: metrics[name] for name in (*SUBSETS, "all", "nme")} | {"interpreter": interpreter}
+    opened = open_detector(model, size)
+    metrics = evaluate(opened.for_ap, truths).metrics
+    return {name: metrics[name] for name in (*SUBSETS, "all", "nme")} | {"interpreter": opened.interpreter}
 
 
 def as_line(name: str, row: dict[str, Any], reference: dict[str, Any]) -> str:

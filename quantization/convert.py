@@ -19,7 +19,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from quantization.config import Recipe
-from rf_keras.config import TAUGHT_THRESHOLD
+from rf_keras.config import TAUGHT_THRESHOLD, default_threshold
 from tflite.command import option, settings_of, start
 from tflite.files import replacing
 from tflite.spec import ModelSpec, attach_spec
@@ -100,12 +100,6 @@ def warn_of_size(source: WeightsSource, size: tuple[int, int]) -> None:
         warn(f"{source.weights}: ranges were tuned at {tuned} pixels, exporting at {list(size)}")
 
 
-def default_threshold(source: WeightsSource) -> float:
-    """Probability from which the file counts a face: by how the weights learned to score."""
-    taught = (source.meta.get("train") or {}).get("teacher")
-    return TAUGHT_THRESHOLD if taught else ModelSpec.score_threshold
-
-
 def run(options: Options) -> dict[str, Any]:
     """Export, write, run what was written, print the figures and return them.
 
@@ -146,7 +140,7 @@ def run(options: Options) -> dict[str, Any]:
         quantization=kind if int8 is None else "int8-ptq" if calibrated else "int8-qat",
         source=str(source.meta.get("source", source.weights.name)),
         ap=source.meta.get("ap") or {},
-        score_threshold=options.score_threshold or default_threshold(source),
+        score_threshold=options.score_threshold or default_threshold(source.meta),
     )
     simulated = None
     if int8 is None:

@@ -101,12 +101,6 @@ def test_run_directory_gives_weights_images_and_size(
     assert str(photos) in said.out and f"trained at {SIZE // 2} pixels" in said.err
 
 
-def test_default_threshold() -> None:
-    recipes: list[tuple[object, float]] = [({}, 0.5), ({"train": None}, 0.5), ({"train": {"teacher": None}}, 0.5)]
-    for meta, expected in [*recipes, ({"train": {"teacher": "scrfd.onnx"}}, TAUGHT_THRESHOLD)]:
-        assert convert.default_threshold(WeightsSource(Path("W.keras"), (), None, meta, "given")) == expected
-
-
 def test_newest_run_then_shipped_weights(weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(source, "SHIPPED_WEIGHTS", tmp_path / "none.keras")

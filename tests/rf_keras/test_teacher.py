@@ -19,20 +19,23 @@ from onnx import TensorProto, helper, numpy_helper
 from rf_keras import train
 from rf_keras.augment import PRESETS, AugmentConfig
 from rf_keras.config import SMALL_ANCHORS, ModelConfig, TrainConfig
+from rf_keras.keras_detector import InputSize, KerasDetector
 from rf_keras.losses import (
+    LARGE_SCORE,
     TEACHER_LANDMARK_WEIGHT,
     TEACHER_SCORE_WEIGHT,
     corrected_by_labels,
     feature_sums,
+    large_faces_by_labels,
     pairwise_iou,
     teacher_sums,
 )
 from rf_keras.model import add_feature_heads, build_model
-from rf_keras.model_file import load_model
+from rf_keras.model_file import load_model, save_model
 from rf_keras.pipeline import DataConfig, data_config, make_batches, read_folders
 from rf_keras.run_state import Run
 from rf_keras.synthetic import make_dataset
-from rf_keras.teacher import Teacher, check_teachable, mean_answers, mirrored_answers
+from rf_keras.teacher import Teacher, check_teachable, mean_answers, mirrored_answers, open_teacher
 from rf_keras.train_flags import define_flags
 
 STRIDES = (8, 16, 32)
@@ -219,6 +222,72 @@ def test_labels_correct_scores_by_hand() -> None:
     np.testing.assert_array_equal(untrusted[1], corrected[1])
     nobody = corrected_by_labels(said, tf.zeros((2, 1, 4)), tf.constant([True, True]), 64).numpy()
     np.testing.assert_allclose(nobody[1, :, 0], [0.16, 0.08, 0.08, 0.04, 0.2, 0.2, 0.04, 0.36], rtol=1e-5)
+
+
+def test_labels_replace_the_teacher_on_large_faces_by_hand() -> None:
+    """An image of 100 px with a face of 60, known to the labels alone, and a small one in its corner."""
+    anchors = tf.constant([[50, 50, 64], [60, 50, 64], [50, 50, 16], [25, 25, 16], [90, 90, 16]], tf.float32)
+    boxes = tf.constant([[[20, 20, 80, 80], [18, 18, 32, 32], [0, 0, 0, 0]]], tf.float32)
+    landmarks = tf.concat([tf.fill([1, 1, 5, 2], 50.0), tf.fill([1, 2, 5, 2], -1.0)], axis=1)
+    matched = tf.constant([[0, 0, -1, 1, -1]])
+    said = np.full((1, 5, 15), 7, np.float32)
+    said[0, :, 0] = [0.2, 0.3, 0.6, 0.7, 0.1]
+    said[0, :, 1:5] = [[0, 0, 9, 9], [0, 0, 9, 9], [42, 42, 58, 58], [18, 18, 32, 32], [82, 82, 98, 98]]
+    learned = large_faces_by_labels(tf.constant(said), boxes, landmarks, matched, anchors, 100).numpy()[0]
+    # IoU of the anchors' squares with the face: 3600 / 4096, and 62·60 = 3720 − 10·60 … of the one moved by 10.
+    fit = np.array([3600 / 4096, 52 * 60 / (3600 + 4096 - 52 * 60)])
+    assert learned[:2, 0] == pytest.approx(LARGE_SCORE * (fit / fit[0]) ** 2, rel=1e-5)
+    assert learned[0, 1:].tolist() == [20, 20, 80, 80, *[50] * 10]
+    assert learned[2, 0] == 0, "a part of the face is none"
+    assert learned[3].tolist() == said[0, 3].tolist(), "but another face before it is one"
+    assert learned[4].tolist() == said[0, 4].tolist()
+    # Without landmarks, or when it is smaller, the teacher's word stands.
+    for unknown, side in ((tf.fill([1, 3, 5, 2], -1.0), 100), (landmarks, 151)):
+        kept = large_faces_by_labels(tf.constant(said), boxes, unknown, matched, anchors, side)
+        assert kept.numpy().tolist() == said.tolist()
+
+
+def test_a_network_teaches_what_it_detects(tmp_path: Path) -> None:
+    network = ModelConfig(neck_channels=8, ssh_channels=8)
+    model = build_model(network)
+    save_model(model, network, tmp_path / "w.keras")
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    answers = open_teacher(tmp_path / "w.keras").maps(tf.constant(image[None]))["teacher"].numpy()
+    assert answers.shape == (1, 2 * (64 + 16 + 4), 15)
+    found, _, _ = KerasDetector(model, network, InputSize(fixed=64)).candidates(image, 0.0)
+    assert answers[0, found.anchors, 1:5] == pytest.approx(found.boxes, abs=1e-3)
+    assert answers[0, found.anchors, 5:] == pytest.approx(found.landmarks.reshape(-1, 10), abs=1e-3)
+    assert answers[0, found.anchors, 0] == pytest.approx(1 / (1 + np.exp(-found.logits)), abs=1e-5)
+
+
+def test_networks_that_cannot_teach(tmp_path: Path) -> None:
+    small = ModelConfig(neck_channels=8, ssh_channels=8, anchor_sizes=SMALL_ANCHORS)
+    save_model(build_model(small), small, tmp_path / "small.keras")
+    with pytest.raises(ValueError, match=r"small.keras: has anchors .*10.0.* expected a teacher's"):
+        open_teacher(tmp_path / "small.keras")
+    with pytest.raises(ValueError, match=r"absent\.keras: no such weights file"):
+        open_teacher(tmp_path / "absent.keras")
+    with pytest.raises(ValueError, match="neither features nor answers about mirror images"):
+        open_teacher(tmp_path / "small.keras", mirror=True)
+
+
+def test_training_keeps_what_a_network_knows_and_learns_closeups(data: Path, tmp_path: Path) -> None:
+    """Taught by its own start it begins without error, but where a face fills the frame."""
+    network = ModelConfig(neck_channels=8, ssh_channels=8, class_logits=1)
+    save_model(build_model(network), network, tmp_path / "start.keras")
+    start = tmp_path / "start.keras"
+    given = [f"--data_dir={data}", f"--init={start}", f"--teacher={start}", "--size=64", "--batch=4", "--freeze_bn"]
+    losses = {}
+    for share in (0.0, 1.0):
+        run_dir = tmp_path / f"run{share}"
+        run(
+            *given, "--epochs=1", "--steps_per_epoch=2", "--augment=none", f"--closeups={share}", f"--run_dir={run_dir}"
+        )
+        with (run_dir / "metrics.csv").open() as file:
+            (row,) = csv.DictReader(file)
+        assert int(row["step"]) == 2
+        losses[share] = float(row["loss"])
+    assert losses[0.0] < 0.01 * losses[1.0]
 
 
 def test_iou_of_pairs() -> None:
