@@ -21,8 +21,8 @@ from tqdm import tqdm
 from rf_keras.wider import format_label
 from tflite.command import flags_only, user_errors
 from tflite.detector import FaceDetector
-from tflite.files import expand_inputs, write_text
-from tflite.preprocess import ImageError, read_image
+from tflite.files import write_text
+from tflite.images import ImageError, expand_inputs, read_image
 
 FRAME = 0.25  # of the longer side, on each side of the picture
 SAME_BITS = 6  # of 64: pictures whose hashes differ in no more are copies of one another

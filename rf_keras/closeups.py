@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from rf_keras.ground_truth import Truth
 from rf_keras.wider import UNKNOWN
+from tflite.images import read_image
 from tflite.postprocess import Detections
-from tflite.preprocess import read_image
 
 LEAST_SIDE = 100  # pixels: both sides of a face that is shown from close by
 MARGINS = (1.0, 0.5, 0.25, 0.1, 0.0)  # left on each side of the face's box, as shares of the box's sides
@@ -228,7 +228,7 @@ def save_missed(tallies: dict[str, Tally], folder: Path) -> None:
     """Draw the missed views that were kept, as `missed_<kind>_<photo>_<face>.jpg`: the face to find in red, what was
     found instead in yellow."""
     from rf_keras.eval_report import FALSE_ALARM, MISS, draw_boxes
-    from tflite.files import write_image
+    from tflite.images import write_image
 
     for kind, tally in tallies.items():
         for view, found in tally.missed:
