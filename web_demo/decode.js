@@ -4,7 +4,7 @@
  */
 
 import { featureSize, makeAnchors } from './anchors.js';
-import { ModelError } from './flatbuffer.js';
+import { ModelError, listed } from './flatbuffer.js';
 import { orderByScore } from './nms.js';
 
 const { fround } = Math;
@@ -97,7 +97,7 @@ export class Decoder {
       const output = (kind) => {
         const tensor = `${kind}_${stride}`;
         const info = infos.get(tensor);
-        if (!info) throw new ModelError(`${name}: no output '${tensor}', the model has [${[...infos.keys()].join(', ')}]`);
+        if (!info) throw new ModelError(`${name}: no output '${tensor}', the model has ${listed(infos)}`);
         checkTensor(name, tensor, info, [1, rows, columns, anchors * WIDTHS[kind]]);
         return { tensor, info };
       };
@@ -208,7 +208,7 @@ export class Decoder {
  */
 function get(outputs, tensor) {
   const values = outputs.get(tensor);
-  if (!values) throw new ModelError(`no output '${tensor}', found [${[...outputs.keys()].join(', ')}]`);
+  if (!values) throw new ModelError(`LiteRT gave no output '${tensor}'`);
   return values;
 }
 

@@ -149,9 +149,18 @@ export function readSignature(model, name) {
     throw new ModelError(`${name}: the model has ${count} signatures, expected 1 with the input 'image'`);
   }
   if (inputs.size !== 1 || !inputs.has('image')) {
-    throw new ModelError(`${name}: the model's inputs are [${[...inputs.keys()].join(', ')}], expected 'image'`);
+    throw new ModelError(`${name}: the model's inputs are ${listed(inputs)}, expected 'image'`);
   }
   return { inputs, outputs };
+}
+
+/**
+ * @param {Map<string, TensorInfo>} tensors
+ * @returns {string} their names for an error: short and printable, whatever the file says
+ */
+export function listed(tensors) {
+  const names = [...tensors.keys()].join(', ').replace(/[^\x20-\x7e]/g, '?');
+  return `[${names.length > 200 ? `${names.slice(0, 200)}…` : names}]`;
 }
 
 /**
