@@ -447,6 +447,7 @@ function showThreshold() {
 threshold.addEventListener('input', showThreshold);
 threshold.addEventListener('change', lookAgain);
 for (const id of ['boxes', 'points', 'blur']) element(id).addEventListener('change', redraw);
+element('blur').addEventListener('change', () => photos.length > 1 && lookAtPhotos()); // the small pictures too
 
 async function start() {
   showThreshold();

@@ -41,9 +41,9 @@ export function nms(boxes, scores, iouThreshold, { pixelOffset = 0, maxCandidate
     const area = fround(side(x1, x2) * side(y1, y2));
     const free = kept.every((other, k) => {
       const at = other * 4;
-      const width = Math.max(side(Math.max(x1, boxes[at]), Math.min(x2, boxes[at + 2])), 0);
-      const height = Math.max(side(Math.max(y1, boxes[at + 1]), Math.min(y2, boxes[at + 3])), 0);
-      const inter = fround(width * height);
+      const width = side(Math.max(x1, boxes[at]), Math.min(x2, boxes[at + 2]));
+      const height = side(Math.max(y1, boxes[at + 1]), Math.min(y2, boxes[at + 3]));
+      const inter = fround(Math.max(width, 0) * Math.max(height, 0));
       return !(fround(inter / fround(fround(areas[k] + area) - inter)) > threshold); // 0/0 of two empty boxes is NaN
     });
     if (free) {

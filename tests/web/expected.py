@@ -8,8 +8,8 @@
 - `pictures/`, `pictures.json`: 20 pictures; for each model the sha256 of the network's input and of its outputs (in the
   order of their names), and the faces.
 - `tiny_*.tflite`: models of 64×96 pixels, int8 and float32, part of `pictures.json`.
-- `camera.y4m`, `camera.json`: 60 frames in which a face moves, each with its number in black and white squares, and the
-  box that Python finds.
+- `camera.y4m`, `camera.webm`, `camera.json`: 60 frames in which a face moves, each with its number in black and white
+  squares, and the box that Python finds.
 """
 
 from __future__ import annotations
@@ -210,12 +210,16 @@ def write_camera(folder: Path, model: Path) -> None:
     image = portrait()
     patch = cv2.resize(image[20:420, 100:430], (198, 240), interpolation=cv2.INTER_AREA)
     frames = []
+    film = cv2.VideoWriter(str(folder / "camera.webm"), cv2.VideoWriter.fourcc(*"VP80"), 10, (640, 480))
     with (folder / "camera.y4m").open("wb") as out, FaceDetector(model, num_threads=1) as detector:
         out.write(b"YUV4MPEG2 W640 H480 F30:1 Ip A1:1 C420jpeg\n")
         for number in range(60):
-            planes = cv2.cvtColor(camera_frame(patch, number), cv2.COLOR_BGR2YUV_I420)
+            frame = camera_frame(patch, number)
+            film.write(frame)
+            planes = cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420)
             out.write(b"FRAME\n" + planes.tobytes())
             frames.append(detector.detect(cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)).to_list())
+    film.release()
     (folder / "camera.json").write_text(json.dumps({"square": SQUARE, "bits": BITS, "frames": frames}))
 
 

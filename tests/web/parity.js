@@ -65,6 +65,7 @@ function compare(found, wanted, name) {
 /** Decode and NMS of one network output. */
 function facesOf(modules, spec, infos, outputs, threshold, overlap, image, scale) {
   const candidates = new modules.Decoder(spec, infos, 'case').decode(outputs, threshold);
+  check(candidates.anchors.every((anchor, i) => i === 0 || anchor > candidates.anchors[i - 1]), 'candidates out of order');
   return { candidates, faces: modules.selectFaces(candidates, spec, image, scale, overlap) };
 }
 
