@@ -16,6 +16,9 @@ from rf_keras.config import TAUGHT_THRESHOLD, default_threshold
         ({"train": None}, 0.5),
         ({"train": {"teacher": None}}, 0.5),
         ({"train": {"teacher": "scrfd.onnx"}}, TAUGHT_THRESHOLD),
+        # Fine-tuned by labels, but taught before.
+        ({"train": {"distillation": None}, "parts": [{"teacher": "scrfd.onnx"}, {"teacher": ""}]}, TAUGHT_THRESHOLD),
+        ({"parts": [{"teacher": ""}]}, 0.5),
     ],
 )
 def test_default_threshold(meta: dict[str, Any], expected: float) -> None:
