@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
 from benchmarks.report import NOTHING, markdown, number
 from rf_keras.evaluation.wider_ap import SUBSETS
-from tflite.command import option, start
+from tflite.command import option, start, write_json
 from tflite.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,6 +84,7 @@ class Options:
 
     data_dir: Path | None = option(None, "folder of the evaluation photos: measure on them first")
     gt_dir: Path | None = option(None, "folder of the official WIDER FACE .mat files, needed with --data_dir")
+    again: bool = option(False, "measure files, too, whose bytes are those that were measured")
 
 
 def sha256(file: Path) -> str:
@@ -108,17 +109,25 @@ def evaluate(model: Path, size: int, options: Options) -> Figures:
     return {key: metrics[key] for key in KEPT if key in metrics}
 
 
-def measure(options: Options) -> Figures:
-    """The figures of all files that ship, as docs/figures.json holds them."""
-    int8, floats = {}, {}
-    for model in SHIPPED:
-        file = ROOT / MODELS / model.file
-        int8[model.file] = {"sha256": sha256(file), "bytes": file.stat().st_size}
-        int8[model.file] |= evaluate(file, model.size, options)
-        weights = ROOT / WEIGHTS / model.weights
-        floats[model.float_key] = {"sha256": sha256(weights)}
-        floats[model.float_key] |= evaluate(weights, model.size, options)
-    return {"int8": int8, "float": floats}
+def measure(options: Options, known: Figures) -> Iterator[Figures]:
+    """The figures of all files that ship, as docs/figures.json holds them, after each file anew.
+
+    Args:
+        options: the photos, and whether to measure again.
+        known: earlier figures; those of files with the same bytes stay, so that a run that was stopped goes on.
+    """
+    files = [("int8", model.file, ROOT / MODELS / model.file, model.size) for model in SHIPPED]
+    files += [("float", model.float_key, ROOT / WEIGHTS / model.weights, model.size) for model in SHIPPED]
+    found: Figures = {"int8": {}, "float": {}}
+    for kind, key, *_ in files:
+        found[kind][key] = known[kind].get(key, {})
+    for kind, key, file, size in files:
+        facts = {"sha256": sha256(file), "bytes": file.stat().st_size}
+        complete = set(KEPT) - ({"large"} if kind == "float" else set()) <= set(found[kind][key])
+        if options.again or not complete or any(found[kind][key][name] != value for name, value in facts.items()):
+            print(f"measuring {file.name} at {size}", flush=True)
+            found[kind][key] = facts | evaluate(file, size, options)
+        yield found
 
 
 # ---- tables --------------------------------------------------------------------------------------------------------
@@ -291,8 +300,8 @@ def run(options: Options) -> None:
     if options.data_dir:
         if not options.gt_dir:
             raise ValueError("--data_dir needs --gt_dir: the documents show AP by the official rules")
-        figures = json.dumps(measure(options), indent=1, ensure_ascii=False)
-        write_text(ROOT / FIGURES, figures + "\n")
+        for figures in measure(options, read_figures()[0]):
+            write_json(ROOT / FIGURES, figures)
     for name, text in documents().items():
         write_text(ROOT / name, text)
         print(f"wrote {name}")

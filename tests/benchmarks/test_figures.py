@@ -12,6 +12,11 @@ from tflite.command import parse
 
 MARGIN = {"found": 90.04, "found_70": 80.0, "pieces": 1.5, "nme": 8.0}
 METRICS: dict[str, Any] = {
+    "all": 50.0,
+    "images": 2,
+    "faces": 9,
+    "size": 640,
+    "interpreter": "one",
     "easy": 90.0,
     "medium": 85.04,
     "hard": 52.0,
@@ -109,27 +114,56 @@ def test_markers_that_are_not_a_pair(text: str, message: str) -> None:
         figures.fill(text, {"a": "", "b": ""}, "D.md")
 
 
-def test_measuring_keeps_figures_and_no_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commands: list[list[str]] = []
+OPTIONS = ["--data_dir", "photos", "--gt_dir", "truth"]
+NOTHING: dict[str, Any] = {"int8": {}, "float": {}}
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that would have measured; each writes the same figures."""
+    found: list[list[str]] = []
 
     def fake(command: list[str], **_: Any) -> SimpleNamespace:
-        commands.append(command)
+        found.append(command)
         metrics = METRICS | {"model": "/somewhere/m.tflite", "data_dir": "/somewhere", "images_per_second": 3.0}
         Path(command[command.index("--json") + 1]).write_text(json.dumps(metrics))
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(figures.subprocess, "run", fake)
-    found = figures.measure(parse(figures.Options, ["--data_dir", str(tmp_path), "--gt_dir", str(tmp_path)]))
+    return found
+
+
+def test_measuring_keeps_figures_and_no_paths(commands: list[list[str]]) -> None:
+    *_, found = figures.measure(parse(figures.Options, OPTIONS), NOTHING)
     assert "somewhere" not in json.dumps(found) and len(commands) == 2 * len(figures.SHIPPED)
     assert set(found["int8"]) == {path.name for path in (figures.ROOT / figures.MODELS).glob("*.tflite")}
     turned = [command[command.index("--model") + 1] for command in commands if "--turned" in command]
     assert len(turned) == len(figures.SHIPPED) and all(model.endswith(".tflite") for model in turned)
 
 
-def test_a_failed_measurement_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_were_measured_are_not_measured_again(commands: list[list[str]]) -> None:
+    options = parse(figures.Options, OPTIONS)
+    *_, found = figures.measure(options, NOTHING)
+    changed = figures.SHIPPED[1].file
+    found["int8"][changed] |= {"sha256": "another", "easy": 1.0}
+    found["float"][figures.SHIPPED[0].float_key]["easy"] = 2.0
+    commands.clear()
+    *_, later = figures.measure(options, found)
+    assert [Path(command[command.index("--model") + 1]).name for command in commands] == [changed]
+    assert later["int8"][changed]["easy"] == 90.0 and later["float"][figures.SHIPPED[0].float_key]["easy"] == 2.0
+    commands.clear()
+    del later["int8"][changed]["large"]  # an earlier figure without close-ups
+    *_, later = figures.measure(options, later)
+    assert len(commands) == 1 and "large" in later["int8"][changed]
+    commands.clear()
+    *_, again = figures.measure(parse(figures.Options, [*OPTIONS, "--again"]), later)
+    assert len(commands) == 2 * len(figures.SHIPPED)
+    assert again["float"][figures.SHIPPED[0].float_key]["easy"] == 90.0
+
+
+def test_a_failed_measurement_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
-    options = parse(figures.Options, ["--data_dir", str(tmp_path), "--gt_dir", str(tmp_path)])
     with pytest.raises(RuntimeError, match=r"fast_640_int8\.tflite: rf_keras\.evaluate failed"):
-        figures.measure(options)
+        next(figures.measure(parse(figures.Options, OPTIONS), NOTHING))
     with pytest.raises(ValueError, match="--data_dir needs --gt_dir"):
-        figures.run(parse(figures.Options, ["--data_dir", str(tmp_path)]))
+        figures.run(parse(figures.Options, ["--data_dir", "photos"]))
