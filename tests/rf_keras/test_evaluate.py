@@ -139,7 +139,10 @@ def test_empty_label_file_image_counts_its_false_alarms(data: Path) -> None:
     assert answers(read_truth(data), replies).metrics["all"] == pytest.approx(100 / 3 / 2)
 
 
-@pytest.mark.parametrize(("text", "size"), [("640", InputSize.square(640)), ("original", InputSize())])
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("640", InputSize.square(640)), ("480x640", InputSize(fixed=(480, 640))), ("original", InputSize())],
+)
 def test_parse_size(text: str, size: InputSize) -> None:
     assert parse_size(text) == size
     assert str(size) == text
