@@ -148,7 +148,7 @@ def test_flags_that_are_named_exist() -> None:
     flags, hidden = settings()
     wrong = []
     for path in (*DOCUMENTS, *(ROOT / "recipes").glob("*.sh")):
-        if path.name == "experiments.md":  # names what was taken out
+        if path.name in ("experiments.md", "CHANGELOG.md"):  # they name what was taken out
             continue
         for piece in code(path.read_text(encoding="utf-8")):
             if not re.match(r"(?:retinaface|python) |--\w", piece) or " pip " in piece:
