@@ -80,7 +80,7 @@ def test_the_command_writes_a_smaller_file_with_its_figures(tmp_path: Path) -> N
 
 
 def test_paths_lose_their_folders() -> None:
-    meta = {"train": {"data_dirs": ["/photos/wider", "near/by"], "init": "/a/w.keras", "seed": 1}, "source": "a / b"}
+    meta = {"train": {"data_dirs": ["/data/wider", "near/by"], "init": "/a/w.keras", "seed": 1}, "source": "a / b"}
     expected = {"train": {"data_dirs": ["wider", "near/by"], "init": "w.keras", "seed": 1}, "source": "a / b"}
     assert without_folders(meta) == expected
 
