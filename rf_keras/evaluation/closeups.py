@@ -177,7 +177,7 @@ def measure(
     if turned:
         kinds |= {f"turned_{degrees}": (turned_views, degrees) for degrees in TURNS}
     tallies = {name: Tally() for name in kinds}
-    for truth, faces in tqdm(chosen, unit="photo", desc="close-ups", disable=not progress, leave=False):
+    for truth, faces in tqdm(chosen, unit="photo", desc="close-ups", disable=None if progress else True, leave=False):
         image = read_image(truth.image)
         for name, (views, amount) in kinds.items():
             found: Detections | None = None

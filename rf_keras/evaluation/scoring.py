@@ -79,7 +79,7 @@ def evaluate(detect: Detect, truths: Sequence[Truth], progress: bool = True) -> 
         ImageError: an image cannot be read. A figure over fewer images would be another figure.
     """
     results = []
-    for truth in tqdm(truths, unit="image", desc="evaluate", disable=not progress, leave=False):
+    for truth in tqdm(truths, unit="image", desc="evaluate", disable=None if progress else True, leave=False):
         found = detect(read_image(truth.image))
         results.append(ImageResult(truth, found, match_detections(found.boxes, found.scores, truth.boxes)))
     matches = [r.matches for r in results]
