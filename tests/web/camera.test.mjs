@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { mkdir, readFile, stat } from 'node:fs/promises';
+import { cpus, loadavg } from 'node:os';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
@@ -27,7 +28,8 @@ const shoot = (page, name) => page.screenshot({ path: `${SCREENSHOTS}${name}.png
 function gather(page, count) {
   return page.evaluate(
     ([wanted, square, bits]) =>
-      new Promise((resolve) => {
+      new Promise((resolve, reject) => {
+        setTimeout(() => reject(new Error(`${frames.length} of ${wanted} frames in ten minutes`)), 600_000);
         const frames = [];
         const canvas = new OffscreenCanvas(bits * square, square);
         const context = canvas.getContext('2d', { willReadFrequently: true });
@@ -72,7 +74,7 @@ describe('camera, memory, weight', { skip: missing('chromium') }, () => {
     served = await serve(new URL('dist/', DEMO), 0);
     browser = await launch('chromium', {
       args: [
-        '--use-fake-device-for-media-stream',
+        '--use-fake-device-for-media-stream=device-count=2',
         `--use-file-for-fake-video-capture=${FILM}`,
         '--enable-precise-memory-info',
       ],
@@ -161,6 +163,10 @@ describe('camera, memory, weight', { skip: missing('chromium') }, () => {
     );
     assert.equal(late.memoryBytes, early.memoryBytes);
     assert.ok(grown.heap < 2 && grown.resident < 20);
+
+    await page.click('#turn');
+    const turned = await gather(page, 5);
+    report('the other camera', `${turned.length} frames of ${turned[0].size.join('×')}`);
 
     await page.click('#pause');
     await page.waitForFunction(() => document.getElementById('pause').textContent === 'Play');
@@ -266,7 +272,8 @@ describe('camera, memory, weight', { skip: missing('chromium') }, () => {
       `${((sent - model - example) / 1e6).toFixed(2)} MB and the model's ${(model / 1e6).toFixed(2)} MB`,
     );
     assert.ok(sent - model - example <= PACKED);
-    assert.ok(Math.min(...times) <= SECONDS);
-    assert.ok(median(times) <= 2 * SECONDS);
+    // The limit is for a machine without other work, as in CI.
+    const busy = process.env.CI ? 1 : Math.max(1, loadavg()[0] / cpus().length);
+    assert.ok(median(times) <= SECONDS * busy);
   });
 });
