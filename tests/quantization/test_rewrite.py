@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantization import export
-from quantization.export import read_graph, to_tflite
+from quantization.export import to_tflite
+from quantization.graph import FoldedNetwork
 from quantization.rewrite import Editor, enlarge_by_copies, pair_columns, paired_kernel, rewrite
 from quantization.simulate import Ranges, simulate
+from quantization.tflite_graph import read_graph
 from quantization.verify import FileRunner
 from rf_keras.config import ModelConfig
 from tflite.spec import ModelSpec
@@ -57,13 +59,13 @@ def unchanged(model: keras.Model, config: ModelConfig, kind: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def original(simulated: keras.Model, folded: tuple[keras.Model, ModelConfig]) -> bytes:
-    return unchanged(simulated, folded[1], "int8")
+def original(simulated: keras.Model, folded: FoldedNetwork) -> bytes:
+    return unchanged(simulated, folded.config, "int8")
 
 
 @pytest.fixture(scope="module")
-def original_float(folded: tuple[keras.Model, ModelConfig]) -> bytes:
-    return unchanged(*folded, "fp32")
+def original_float(folded: FoldedNetwork) -> bytes:
+    return unchanged(folded.model, folded.config, "fp32")
 
 
 def rewritten(original: bytes, change: Callable[[Editor], None]) -> bytes:
@@ -113,10 +115,9 @@ def test_the_same_file_from_outside(original: bytes, int8_file: bytes, images: n
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (160, 64), (96, 128)])
 def test_resized_it_equals_a_file_of_that_shape(
-    height: int, width: int, int8_file: bytes, folded: tuple[keras.Model, ModelConfig], ranges: Ranges
+    height: int, width: int, int8_file: bytes, folded: FoldedNetwork, ranges: Ranges
 ) -> None:
-    model, config = folded
-    of_that_shape = unchanged(simulate(model, ranges, height=height, width=width), config, "int8")
+    of_that_shape = unchanged(simulate(folded, ranges, height=height, width=width), folded.config, "int8")
     assert read_graph(of_that_shape).tensors[read_graph(of_that_shape).inputs[0]].shape == (1, height, width, 3)
     image = np.random.default_rng(height).integers(-128, 128, (1, height, width, 3), np.int8)
     found = outputs(int8_file, image)
