@@ -4,7 +4,7 @@ from __future__ import annotations
 
 MULTIPLE = 32  # pixels: the coarsest stride
 SMALLEST, LARGEST = 64, 1280  # pixels per side: what a size that is asked for may be
-AUTO = "auto"
+AUTO, OWN = "auto", "own"
 
 InputSize = str | tuple[int, int] | None
 
@@ -34,17 +34,17 @@ def auto_shape(image_height: int, image_width: int, height: int, width: int) -> 
 
 
 def parse_input_size(text: str) -> InputSize:
-    """Read "auto", "N" or "HEIGHTxWIDTH".
+    """Read "auto", "own" (None: the model's), "N" or "HEIGHTxWIDTH".
 
     Raises:
         ValueError: anything else; one line.
     """
-    if text == AUTO:
-        return AUTO
+    if text in (AUTO, OWN):
+        return AUTO if text == AUTO else None
     sides = text.split("x")
     if 1 <= len(sides) <= 2 and all(side.isascii() and side.isdecimal() and len(side) < 6 for side in sides):
         return check_input_size((int(sides[0]), int(sides[-1])))
-    raise ValueError(f"input size is {text!r}, expected auto or HEIGHTxWIDTH such as 480x640")
+    raise ValueError(f"input size is {text!r}, expected auto, own, or HEIGHTxWIDTH such as 480x640")
 
 
 def check_input_size(size: InputSize) -> InputSize:
@@ -55,17 +55,18 @@ def check_input_size(size: InputSize) -> InputSize:
     """
     if size is None or size == AUTO:
         return size
-    ok = isinstance(size, (tuple, list)) and len(size) == 2
-    if not ok or not all(type(side) is int and SMALLEST <= side <= LARGEST and side % MULTIPLE == 0 for side in size):
-        raise ValueError(
-            f"input size is {size!r}, expected 'auto' or (height, width), multiples of {MULTIPLE} from {SMALLEST} to "
-            f"{LARGEST} pixels"
-        )
-    return (size[0], size[1])
+    if not isinstance(size, str) and len(size) == 2:
+        height, width = size
+        if all(type(side) is int and SMALLEST <= side <= LARGEST and side % MULTIPLE == 0 for side in size):
+            return height, width
+    raise ValueError(
+        f"input size is {size!r}, expected 'auto' or (height, width), multiples of {MULTIPLE} from {SMALLEST} to "
+        f"{LARGEST} pixels"
+    )
 
 
 def size_text(size: InputSize) -> str:
-    """As `parse_input_size` reads it; the model's own is "own"."""
+    """As `parse_input_size` reads it."""
     if size is None:
-        return "own"
+        return OWN
     return size if isinstance(size, str) else f"{size[0]}x{size[1]}"
