@@ -28,16 +28,16 @@ class InputSize:
 
     Attributes:
         fixed: letterbox into this height and width in pixels (the devices' contract); None for the others.
-        auto: letterbox at the scale of a square of `DEFAULT_SIZE`, into the part of it that the picture takes
-            (`tflite.shapes.auto_shape`).
         short, long: scale so that the short side is `short` pixels, or less if the long side would exceed `long`; None
             keeps the original size. Either is padded with the mean to multiples of 32.
+        auto: letterbox at the scale of a square of `DEFAULT_SIZE`, into the part of it that the picture takes
+            (`tflite.shapes.auto_shape`).
     """
 
     fixed: tuple[int, int] | None = None
-    auto: bool = False
     short: int | None = None
     long: int | None = None
+    auto: bool = False
 
     @classmethod
     def square(cls, side: int) -> InputSize:
