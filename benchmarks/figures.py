@@ -212,7 +212,7 @@ def _large_rows(figures: Figures, side: Figures) -> Iterable[tuple[str, Figures]
         yield f"`{model.name}`", figures["int8"][model.file]
     for row in side["rows"]:
         if row.get("large"):
-            yield f"{row['name']} {row['size'][0]}", row
+            yield f"{row['name'].partition(',')[0]}_{row['size'][0]}", row
 
 
 def closeups_table(figures: Figures, side: Figures) -> str:
@@ -223,20 +223,20 @@ def closeups_table(figures: Figures, side: Figures) -> str:
         exact = number(min((m["found_70"] for m in margins), default=None), 1)
         pieces = number(max((m["pieces"] for m in margins), default=None), 1)
         rows.append((name, *(_found(metrics, margin) for margin in MARGINS), exact, pieces))
-    return table(("% found at margin", *MARGINS.values(), "to IoU 0.7, least", "pieces, most"), rows)
+    return table(("% found at margin", *MARGINS.values(), "IoU 0.7, least", "pieces, most"), rows)
 
 
 def turned_table(figures: Figures, side: Figures) -> str:
     """Percent of faces found, and landmark error, by how the picture is turned."""
 
     def cell(measured: Figures) -> str:
-        return f"{number(measured['found'], 1)} ({number(measured['nme'], 1)})" if measured else NOTHING
+        return f"{number(measured['found'], 1)}/{number(measured['nme'], 1)}" if measured else NOTHING
 
     rows = [
         (name, *(cell(_large(metrics, "turned").get(angle, {})) for angle in ANGLES))
         for name, metrics in _large_rows(figures, side)
     ]
-    return table(("% found (NME %)", *(f"{angle}°" for angle in ANGLES)), rows)
+    return table(("found/NME %", *(f"{angle}°" for angle in ANGLES)), rows)
 
 
 def version_table(figures: Figures, side: Figures) -> str:

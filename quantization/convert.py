@@ -112,6 +112,7 @@ def run(options: Options) -> dict[str, Any]:
     from quantization.images import find_images, load_images
     from quantization.recipe import export_int8, with_stored_ranges
     from quantization.source import find_source, parse_side
+    from quantization.standard_metadata import add_standard_metadata
     from quantization.verify import graph_problems
     from rf_keras.model_file import load_model
 
@@ -142,11 +143,14 @@ def run(options: Options) -> dict[str, Any]:
         ap=source.meta.get("ap") or {},
         score_threshold=options.score_threshold or default_threshold(source.meta),
     )
+    licence = str(source.meta.get("license") or "")
     simulated = None
     if int8 is None:
-        content = attach_spec(to_tflite(network.model, network.config, kind), spec)
+        content = attach_spec(
+            add_standard_metadata(to_tflite(network.model, network.config, kind), spec, licence), spec
+        )
     else:
-        content, simulated = export_int8(int8, spec)
+        content, simulated = export_int8(int8, spec, licence)
     problems = graph_problems(content, spec.mean) if simulated is not None else []
     with replacing(output) as temporary:
         temporary.write_bytes(content)

@@ -16,6 +16,7 @@ from quantization.qat_loop import Tuner
 from quantization.recipe import quantize
 from quantization.simulate import simulate, write_back
 from rf_keras.config import ModelConfig
+from rf_keras.history import images_seen, part
 from rf_keras.model_file import load_model, save_model
 from rf_keras.run_dir import BEST, LAST
 from rf_keras.wider import LabelError, Sample, read_labels
@@ -97,7 +98,12 @@ def run_all(config: QatConfig, run_dir: Path) -> None:
     """
     samples, sizes = read_samples(config)
     original, network, meta = prepare(config, run_dir)
-    meta = meta | {"source": f"{meta.get('source', config.weights)}; quantization-aware tuning by rf_keras"}
+    teacher = config.distillation.teacher if config.distillation else ""
+    mine = part("quantization-aware tuning", config.steps * config.batch, [config.size], config.data_dirs, teacher)
+    parts = [*(meta.get("parts") or ()), mine]
+    origin = meta.get("source", Path(config.weights).name)
+    meta = meta | {"source": f"{origin}; quantization-aware tuning by rf_keras"}
+    meta |= {"parts": parts, "images_seen": images_seen(parts)}
     meta.pop("ap", None)
     start, ranges = start_point(FoldedNetwork.of(load_model(run_dir / ORIGINAL)[0], network), config, run_dir, meta)
     simulated = simulate(start, ranges, learn_ranges=config.learn_ranges)

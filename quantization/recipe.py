@@ -17,6 +17,7 @@ from quantization.export import to_tflite
 from quantization.graph import FoldedNetwork, Ranges
 from quantization.leaky import align_leaky
 from quantization.simulate import simulate
+from quantization.standard_metadata import add_standard_metadata
 from tflite.spec import ModelSpec, attach_spec
 
 
@@ -69,12 +70,13 @@ def with_stored_ranges(network: FoldedNetwork, meta: dict[str, Any]) -> Int8Netw
     return Int8Network(network, network, align_leaky(network, ranges))  # a run may be older than that alignment
 
 
-def export_int8(int8: Int8Network, spec: ModelSpec) -> tuple[bytes, keras.Model]:
-    """Simulate, export, attach.
+def export_int8(int8: Int8Network, spec: ModelSpec, licence: str = "") -> tuple[bytes, keras.Model]:
+    """Simulate, export, describe, attach.
 
     Args:
         int8: from `quantize` or `with_stored_ranges`.
         spec: what the file says of itself; its input size is the file's.
+        licence: of the weights, as far as known.
 
     Returns:
         The .tflite file, and the simulated model it was made from.
@@ -83,4 +85,5 @@ def export_int8(int8: Int8Network, spec: ModelSpec) -> tuple[bytes, keras.Model]
     simulated = simulate(
         int8.network, int8.ranges, height=height, width=width, depthwise_per_tensor=int8.depthwise_per_tensor
     )
-    return attach_spec(to_tflite(simulated, int8.network.config, "int8"), spec), simulated
+    content = add_standard_metadata(to_tflite(simulated, int8.network.config, "int8"), spec, licence)
+    return attach_spec(content, spec), simulated

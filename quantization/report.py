@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from matplotlib.figure import Figure
 
 from quantization.comparison import Column, Disagreement
 from rf_keras.evaluation.wider_ap import SUBSETS
@@ -156,8 +157,8 @@ def _layers(column: Column) -> str:
 
 
 def _sqnr_plot(column: Column) -> bytes:
-    plt = _pyplot()
-    figure, axis = plt.subplots(figsize=(11, 3))
+    figure = Figure(figsize=(11, 3), layout="constrained")
+    axis = figure.add_subplot()
     values = [layer.sqnr for layer in column.layers]
     axis.bar(range(len(values)), values, color="#4472a8")
     axis.set(xlabel="layers, worst first", ylabel="SQNR, dB")
@@ -167,8 +168,8 @@ def _sqnr_plot(column: Column) -> bytes:
 
 def _histograms(columns: Sequence[Column]) -> bytes:
     """Detections by score, those on a face and the others."""
-    plt = _pyplot()
-    figure, axis = plt.subplots(figsize=(11, 3.6))
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    axis = figure.add_subplot()
     edges = np.linspace(0, 1, 51)
     centres = (edges[:-1] + edges[1:]) / 2
     for number, column in enumerate(columns):
@@ -186,20 +187,9 @@ def _histograms(columns: Sequence[Column]) -> bytes:
     return _png(figure)
 
 
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
-def _png(figure: Any) -> bytes:
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.tight_layout()
     figure.savefig(buffer, dpi=100)
-    _pyplot().close(figure)
     return buffer.getvalue()
 
 

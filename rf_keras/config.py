@@ -307,4 +307,5 @@ def default_threshold(meta: dict[str, Any]) -> float:
     score."""
     training = meta.get("train") or {}
     taught = training.get("distillation") or training.get("teacher")  # the latter in files of earlier versions
+    taught = taught or any(part["teacher"] for part in meta.get("parts") or ())
     return TAUGHT_THRESHOLD if taught else ModelSpec.score_threshold

@@ -20,6 +20,7 @@ import numpy as np
 import tf_keras as keras
 
 from rf_keras.evaluation.wider_ap import SUBSETS
+from rf_keras.history import PART, images_seen, read_history
 from rf_keras.model_file import load_model, save_model
 from tflite.command import option, start
 
@@ -38,6 +39,9 @@ class Options:
         None, "whether large photos are halved before they are letterboxed (default: as --weights says)"
     )
     metrics: tuple[Path, ...] = option((), "JSON file of rf_keras.evaluate: AP to keep in the file; repeatable")
+    history: Path | None = option(
+        None, "JSON file: a list of the runs before those that --weights knows of, each with " + ", ".join(PART)
+    )
     split: str | None = option(None, "with --metrics: what was measured, e.g. 'my photos, 317 images, LiteRT 2.3.0'")
 
 
@@ -103,6 +107,9 @@ def run(options: Options) -> None:
     model, config, meta = load_model(options.weights)
     if options.split:
         meta = meta | {"ap": measured(options.metrics, options.split)}
+    if options.history:
+        parts = read_history(options.history) + (meta.get("parts") or [])
+        meta = meta | {"parts": parts, "images_seen": images_seen(parts)}
     if options.antialias is not None:
         config = dataclasses.replace(config, antialias=options.antialias)
     round_kernels(model, options.significant_bits)

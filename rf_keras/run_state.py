@@ -17,6 +17,7 @@ import tf_keras as keras
 from rf_keras.adapt import copy_weights
 from rf_keras.config import TrainConfig, config_to_dict
 from rf_keras.evaluation.keras_detector import InputSize, KerasDetector
+from rf_keras.history import images_seen, part
 from rf_keras.model import build_model
 from rf_keras.model_file import load_model, save_model
 from rf_keras.optimization import make_optimizer
@@ -48,8 +49,10 @@ class Run:
             self.model = build_model(config.model)
             if strategy.num_replicas_in_sync > 1:
                 synchronize_bn(self.model)
+            self.parts: list[dict[str, Any]] = []
             if config.init:
-                source, network, _ = load_model(config.init)
+                source, network, meta = load_model(config.init)
+                self.parts = meta.get("parts") or []
                 copy_weights(source, network, self.model, config.model, config.init)
             if config.freeze_bn:
                 for layer in self.model.layers:
@@ -99,10 +102,14 @@ class Run:
 
     def meta(self, **more: Any) -> dict[str, Any]:
         """What a weights file says about its making."""
-        images = int(self.step) * self.config.batch
+        config = self.config
+        teacher = config.distillation.teacher if config.distillation else ""
+        mine = part("training", int(self.step) * config.batch, config.sizes, config.data_dirs, teacher)
+        parts = [*self.parts, mine]
         return {
             "source": "trained by rf_keras.train",
-            "images_seen": images,
+            "images_seen": images_seen(parts),
+            "parts": parts,
             "train": config_to_dict(self.config),
             **more,
         }

@@ -9,7 +9,6 @@ and a background full of things that look a little like one. Image i of a seed i
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from rf_keras.cache import cache_dir
 from rf_keras.synthetic_face import draw_face, draw_lookalike
 from rf_keras.wider import LABEL_FILE, format_label
 from tflite.command import option, start
@@ -121,11 +121,10 @@ def make_dataset(folder: str | Path, count: int, seed: int, size: int = DEFAULT_
 def synthetic_dir(split: str, size: int = DEFAULT_SIZE) -> Path:
     """The built-in data set's folder ("train" or "val"), made on first use.
 
-    It lies in `$XDG_CACHE_HOME` (else `~/.cache`) `/retinaface-keras/`; version, size, seed and count are in its name.
+    It lies in `cache.cache_dir`; version, size, seed and count are in its name.
     """
     count, seed = SPLITS[split]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "retinaface-keras"
-    folder = cache / f"synthetic-v{VERSION}-{split}-{size}px-seed{seed}-{count}"
+    folder = cache_dir() / f"synthetic-v{VERSION}-{split}-{size}px-seed{seed}-{count}"
     if not folder.is_dir():
         # Two processes may start at once: each makes its own copy, the first to finish gives it its name.
         with contextlib.suppress(FileExistsError):

@@ -129,6 +129,14 @@ def test_files_that_are_named_exist(path: Path) -> None:
     assert not missing, f"{name(path)} names {missing}, which are not there"
 
 
+def test_make_targets_that_are_named_exist() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    for path in DOCUMENTS:
+        pieces = code(path.read_text(encoding="utf-8"))
+        named = {match[1] for piece in pieces if (match := re.match(r"make ([\w-]+)", piece))}
+        assert named <= targets, f"{name(path)}: make {named - targets}"
+
+
 def settings() -> tuple[set[str], set[str]]:
     """Flags of all commands, and settings that only --set reaches, by reading the sources."""
     flags: set[str] = {"help", "version", "set"}
@@ -148,7 +156,7 @@ def test_flags_that_are_named_exist() -> None:
     flags, hidden = settings()
     wrong = []
     for path in (*DOCUMENTS, *(ROOT / "recipes").glob("*.sh")):
-        if path.name == "experiments.md":  # names what was taken out
+        if path.name in ("experiments.md", "CHANGELOG.md"):  # they name what was taken out
             continue
         for piece in code(path.read_text(encoding="utf-8")):
             if not re.match(r"(?:retinaface|python) |--\w", piece) or " pip " in piece:

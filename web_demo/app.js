@@ -10,7 +10,14 @@ import { followFrames } from './player.js';
 import { facesJson } from './postprocess.js';
 
 /** @typedef {import('./postprocess.js').Face} Face */
-/** @typedef {{name: string, file: Blob, thumbnail: HTMLCanvasElement, text: HTMLElement, button: HTMLButtonElement}} Photo */
+/**
+ * @typedef {object} Photo
+ * @property {string} name
+ * @property {Blob} file
+ * @property {HTMLCanvasElement} thumbnail
+ * @property {HTMLElement} text below it
+ * @property {HTMLButtonElement} button around both
+ */
 
 const LONGEST_SIDE = 1600; // pixels of the canvas; the detector sees all of the picture
 const THUMBNAIL = 160; // pixels likewise
@@ -423,7 +430,10 @@ const stem = (name) => name.replace(/\.\w{1,5}$/, '');
 
 element('save-faces').addEventListener('click', () => {
   const [source] = (shown?.name ?? 'picture').split('#t=');
-  save(new Blob([facesJson(results)], { type: 'application/json' }), `${photos.length > 1 ? 'faces' : stem(source)}.json`);
+  save(
+    new Blob([facesJson(results)], { type: 'application/json' }),
+    `${photos.length > 1 ? 'faces' : stem(source)}.json`,
+  );
 });
 
 element('save-picture').addEventListener('click', () => {

@@ -79,7 +79,10 @@ async function writeIndex() {
   /** @type {Record<string, string>} */
   const files = {};
   for (const path of await list()) {
-    files[path] = createHash('sha256').update(await readFile(new URL(path, DIST))).digest('hex').slice(0, 16);
+    files[path] = createHash('sha256')
+      .update(await readFile(new URL(path, DIST)))
+      .digest('hex')
+      .slice(0, 16);
   }
   await writeFile(new URL('files.js', DIST), `self.FILES = ${JSON.stringify(files, null, 1)};\n`);
 }

@@ -30,7 +30,7 @@ export async function openCamera(facing) {
 
 /**
  * @param {MediaStream} stream
- * @returns {boolean} whether the picture is shown as in a mirror: unless the camera says that it looks away from the user
+ * @returns {boolean} whether the picture is shown as in a mirror: unless the camera says that it looks away
  */
 export function looksAtUser(stream) {
   return stream.getVideoTracks()[0].getSettings().facingMode !== 'environment';

@@ -222,7 +222,9 @@ function get(outputs, tensor) {
 export function checkTensor(name, tensor, info, shape) {
   if (info.shape.join() !== shape.join()) {
     const found = info.shape.join(', ');
-    throw new ModelError(`${name}: tensor '${tensor}' has the shape [${found}], its metadata needs [${shape.join(', ')}]`);
+    throw new ModelError(
+      `${name}: tensor '${tensor}' has the shape [${found}], its metadata needs [${shape.join(', ')}]`,
+    );
   }
   if (info.type !== 'int8' && info.type !== 'float32') {
     throw new ModelError(`${name}: tensor '${tensor}' is ${info.type}, expected int8 or float32`);

@@ -55,16 +55,28 @@ export function draw(canvas, bitmap, faces, drawing, longest = Infinity) {
 
 /** @param {CanvasRenderingContext2D} context @param {number[]} box @param {number} line width in pixels */
 function outline(context, [x1, y1, x2, y2], line) {
-  for (const [style, width] of /** @type {const} */ ([[EDGE, 2 * line], [BOX, line]])) {
+  for (const [style, width] of /** @type {const} */ ([
+    [EDGE, 2 * line],
+    [BOX, line],
+  ])) {
     context.strokeStyle = style;
     context.lineWidth = width;
     context.strokeRect(x1, y1, x2 - x1, y2 - y1);
   }
 }
 
-/** @param {CanvasRenderingContext2D} context @param {number} x @param {number} y @param {number} radius @param {string} colour */
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {number} x
+ * @param {number} y
+ * @param {number} radius
+ * @param {string} colour
+ */
 function dot(context, x, y, radius, colour) {
-  for (const [style, size] of /** @type {const} */ ([[EDGE, radius + 1], [colour, radius]])) {
+  for (const [style, size] of /** @type {const} */ ([
+    [EDGE, radius + 1],
+    [colour, radius],
+  ])) {
     context.fillStyle = style;
     context.beginPath();
     context.arc(x, y, size, 0, 2 * Math.PI);
@@ -72,7 +84,13 @@ function dot(context, x, y, radius, colour) {
   }
 }
 
-/** @param {CanvasRenderingContext2D} context @param {string} text @param {number} left @param {number} bottom @param {number} size */
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {string} text
+ * @param {number} left
+ * @param {number} bottom
+ * @param {number} size
+ */
 function label(context, text, left, bottom, size) {
   context.font = `600 ${size}px system-ui, sans-serif`;
   context.lineJoin = 'round';
@@ -105,7 +123,17 @@ function blur(context, [x1, y1, x2, y2]) {
   const small = /** @type {CanvasRenderingContext2D} */ (cells.getContext('2d'));
   const mirrored = context.getTransform().a < 0;
   small.imageSmoothingQuality = 'high';
-  small.drawImage(canvas, mirrored ? canvas.width - left - width : left, top, width, height, 0, 0, BLUR_CELLS, BLUR_CELLS);
+  small.drawImage(
+    canvas,
+    mirrored ? canvas.width - left - width : left,
+    top,
+    width,
+    height,
+    0,
+    0,
+    BLUR_CELLS,
+    BLUR_CELLS,
+  );
   context.save();
   context.resetTransform();
   context.imageSmoothingEnabled = false;

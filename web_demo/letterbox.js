@@ -2,8 +2,8 @@
  * From the pixels of a picture to the network's input: letterbox, and one table from pixel to input value. Twin of
  * tflite/preprocess.py.
  *
- * Computes what OpenCV's `resize` with INTER_LINEAR computes on 8-bit images (11-bit coefficients; halving exactly means
- * averaging 2×2), so that the network gets the same bytes as in Python. A canvas scales in ways of its own.
+ * Computes what OpenCV's `resize` with INTER_LINEAR computes on 8-bit images (11-bit coefficients; halving exactly
+ * means averaging 2×2), so that the network gets the same bytes as in Python. A canvas scales in ways of its own.
  */
 
 /**
@@ -65,8 +65,8 @@ export function applyTable(pixels, table, out) {
 }
 
 /**
- * Scales pictures of one size into an input of one size: to fit, aligned to the top left, bilinear, the rest filled with
- * the rounded mean. Its buffers are used again for the next picture.
+ * Scales pictures of one size into an input of one size: to fit, aligned to the top left, bilinear, the rest filled
+ * with the rounded mean. Its buffers are used again for the next picture.
  */
 export class Letterbox {
   /**
@@ -75,8 +75,8 @@ export class Letterbox {
    * @param {number} height of the input in pixels
    * @param {number} width
    * @param {readonly number[]} mean of B, G, R
-   * @param {boolean} antialias halve the picture (means of 2×2 pixels, halves up) while it is at least twice as large as
-   *   it will be: bilinear interpolation skips pixels then, and small faces with them. An odd last row or column is
+   * @param {boolean} antialias halve the picture (means of 2×2 pixels, halves up) while it is at least twice as large
+   *   as it will be: bilinear interpolation skips pixels then, and small faces with them. An odd last row or column is
    *   dropped.
    */
   constructor(imageHeight, imageWidth, height, width, mean, antialias) {

@@ -17,12 +17,12 @@ export function orderByScore(scores) {
  * @param {ArrayLike<number>} scores [N], any increasing measure of confidence
  * @param {number} iouThreshold 0-1
  * @param {object} [limits]
- * @param {number} [limits.pixelOffset] 0 for continuous coordinates; 1 counts a box from pixel a to pixel b as b − a + 1
- *   wide
+ * @param {number} [limits.pixelOffset] 0 for continuous coordinates; 1 counts a box from pixel a to pixel b as
+ *   b − a + 1 wide
  * @param {number} [limits.maxCandidates] of more boxes only so many of the highest score take part
  * @param {number} [limits.maxFaces] at most so many indices are returned
- * @returns {number[]} indices into the boxes, by score descending, equal scores by index ascending; two empty boxes do
- *   not overlap
+ * @returns {number[]} indices into the boxes, by score descending, equal scores by index ascending; two empty boxes
+ *   do not overlap
  * @throws {RangeError} a threshold outside 0-1
  */
 export function nms(boxes, scores, iouThreshold, { pixelOffset = 0, maxCandidates = 5000, maxFaces = 750 } = {}) {

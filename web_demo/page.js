@@ -49,11 +49,13 @@ function fill(table, rows, headed) {
 
 /** @param {readonly Face[]} faces */
 export function fillFaces(faces) {
-  const rows = faces.slice(0, MOST_ROWS).map(({ score, box: [x1, y1, x2, y2] }) => [
-    score.toFixed(2),
-    `${Math.round(x1)}, ${Math.round(y1)}`,
-    `${Math.round(x2 - x1)} × ${Math.round(y2 - y1)}`,
-  ]);
+  const rows = faces
+    .slice(0, MOST_ROWS)
+    .map(({ score, box: [x1, y1, x2, y2] }) => [
+      score.toFixed(2),
+      `${Math.round(x1)}, ${Math.round(y1)}`,
+      `${Math.round(x2 - x1)} × ${Math.round(y2 - y1)}`,
+    ]);
   if (faces.length > MOST_ROWS) rows.push([`and ${faces.length - MOST_ROWS} more`, '', '']);
   fill(element('faces'), rows, false);
 }

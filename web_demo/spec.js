@@ -33,8 +33,22 @@ export class SpecError extends Error {
  */
 
 const FIELDS = [
-  'ap', 'anchor_sizes', 'antialias', 'color_order', 'format_version', 'input_height', 'input_width', 'iou_threshold',
-  'landmark_names', 'max_candidates', 'max_faces', 'mean', 'quantization', 'score_threshold', 'source', 'strides',
+  'ap',
+  'anchor_sizes',
+  'antialias',
+  'color_order',
+  'format_version',
+  'input_height',
+  'input_width',
+  'iou_threshold',
+  'landmark_names',
+  'max_candidates',
+  'max_faces',
+  'mean',
+  'quantization',
+  'score_threshold',
+  'source',
+  'strides',
   'variances',
 ];
 
@@ -48,7 +62,8 @@ const areNumbers = (value, length) => Array.isArray(value) && value.length === l
 const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
 /** @param {unknown} value @returns {string} short, for an error */
 const shown = (value) => {
-  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? `a list of ${value.length}` : 'an object';
+  if (typeof value === 'object' && value !== null)
+    return Array.isArray(value) ? `a list of ${value.length}` : 'an object';
   return String(JSON.stringify(value)).slice(0, 100);
 };
 
@@ -72,13 +87,18 @@ export function specFromJson(text, name) {
     throw new SpecError(`${name}: ${SPEC_FILE} is not valid JSON (${/** @type {Error} */ (error).message})`);
   }
   need(isObject(data), `expected an object, found ${shown(data)}`);
-  need(data.format_version === FORMAT_VERSION,
-    `format_version is ${shown(data.format_version)}, this runtime reads ${FORMAT_VERSION}`);
+  need(
+    data.format_version === FORMAT_VERSION,
+    `format_version is ${shown(data.format_version)}, this runtime reads ${FORMAT_VERSION}`,
+  );
   if (!Object.hasOwn(data, 'antialias')) data.antialias = false; // not written where it is false
   const found = Object.keys(data);
   const missing = FIELDS.filter((field) => !found.includes(field));
   const unknown = found.filter((field) => !FIELDS.includes(field));
-  need(!missing.length && !unknown.length, `fields missing: [${missing.join(', ')}], unknown: [${unknown.join(', ').slice(0, 100)}]`);
+  need(
+    !missing.length && !unknown.length,
+    `fields missing: [${missing.join(', ')}], unknown: [${unknown.join(', ').slice(0, 100)}]`,
+  );
 
   /** @param {string} key @param {boolean} ok @param {string} expected */
   const check = (key, ok, expected) => need(ok, `${key} is ${shown(data[key])}, expected ${expected}`);
@@ -88,17 +108,37 @@ export function specFromJson(text, name) {
   check('color_order', data.color_order === 'BGR', "'BGR'");
   const { mean, strides, anchor_sizes: sizes } = data;
   check('mean', areNumbers(mean, 3) && mean.every((m) => m >= 0 && m <= 255), '3 numbers in 0-255');
-  check('strides', Array.isArray(strides) && strides.length > 0 && strides.length <= 8 &&
-    strides.every((s, i) => isPositiveInt(s, 256) && (i === 0 || s > strides[i - 1])), 'increasing whole numbers');
-  check('anchor_sizes', Array.isArray(sizes) && sizes.length === strides.length && sizes.every((level) =>
-    Array.isArray(level) && level.length > 0 && level.length <= 16 &&
-    level.every((size) => isNumber(size) && size > 0 && size <= 8192)),
-    `a list of sizes in pixels for each of ${strides.length} strides`);
+  check(
+    'strides',
+    Array.isArray(strides) &&
+      strides.length > 0 &&
+      strides.length <= 8 &&
+      strides.every((s, i) => isPositiveInt(s, 256) && (i === 0 || s > strides[i - 1])),
+    'increasing whole numbers',
+  );
+  check(
+    'anchor_sizes',
+    Array.isArray(sizes) &&
+      sizes.length === strides.length &&
+      sizes.every(
+        (level) =>
+          Array.isArray(level) &&
+          level.length > 0 &&
+          level.length <= 16 &&
+          level.every((size) => isNumber(size) && size > 0 && size <= 8192),
+      ),
+    `a list of sizes in pixels for each of ${strides.length} strides`,
+  );
   const { variances } = data;
   check('variances', areNumbers(variances, 2) && variances.every((v) => v > 0 && v <= 10), '2 positive numbers');
   const names = data.landmark_names;
-  check('landmark_names', Array.isArray(names) && names.length === LANDMARK_NAMES.length &&
-    names.every((name, i) => name === LANDMARK_NAMES[i]), LANDMARK_NAMES.join(', '));
+  check(
+    'landmark_names',
+    Array.isArray(names) &&
+      names.length === LANDMARK_NAMES.length &&
+      names.every((name, i) => name === LANDMARK_NAMES[i]),
+    LANDMARK_NAMES.join(', '),
+  );
   for (const key of ['score_threshold', 'iou_threshold']) {
     check(key, isNumber(data[key]) && data[key] > 0 && data[key] < 1, 'a number in (0, 1)');
   }

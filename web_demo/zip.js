@@ -1,7 +1,8 @@
 /**
  * Reads one small entry of a zip archive that is appended to other bytes, as a model's metadata is.
  *
- * A stranger's file: every offset is checked (a DataView throws beyond its end), and nothing larger than 1 MiB comes out.
+ * A stranger's file: every offset is checked (a DataView throws beyond its end), and nothing larger than 1 MiB comes
+ * out.
  */
 
 const END_SIZE = 22;

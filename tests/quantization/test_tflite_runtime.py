@@ -20,6 +20,7 @@ from quantization.fold import fold
 from quantization.integer import Grid, _leaky_relu
 from quantization.simulate import simulate
 from rf_keras.backbones import LEAKY_SLOPE
+from rf_keras.cache import cache_dir
 from rf_keras.model import build_model
 from rf_keras.synthetic import synthetic_dir
 from tflite.detector import FaceDetector
@@ -77,8 +78,7 @@ def random_network(activation: str, images: np.ndarray) -> bytes:
 @pytest.fixture(scope="module")
 def old_python() -> Path:
     """Python of an environment with tflite-runtime 2.14 and NumPy 1; kept in the cache, built on first use."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "retinaface-keras"
-    folder = cache / f"tflite-runtime-2.14-py{sys.version_info.major}{sys.version_info.minor}"
+    folder = cache_dir() / f"tflite-runtime-2.14-py{sys.version_info.major}{sys.version_info.minor}"
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)

@@ -143,14 +143,20 @@ def test_empty_label_file_image_counts_its_false_alarms(data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("640", InputSize.square(640)), ("original", InputSize()), ("auto", InputSize(auto=True))]
+    ("text", "size"),
+    [
+        ("640", InputSize.square(640)),
+        ("480x640", InputSize(fixed=(480, 640))),
+        ("original", InputSize()),
+        ("auto", InputSize(auto=True)),
+    ],
 )
 def test_parse_size(text: str, size: InputSize) -> None:
     assert parse_size(text) == size
     assert str(size) == text
 
 
-@pytest.mark.parametrize("text", ["", "0", "-32", "100", "640x650", "1600,", "1600,800", "1,2,3", "huge", "6 4"])
+@pytest.mark.parametrize("text", ["", "0", "-32", "100", "640x100", "1600,", "1600,800", "1,2,3", "huge", "6 4"])
 def test_unknown_sizes(text: str) -> None:
     with pytest.raises(ValueError, match="expected a multiple of 32"):
         parse_size(text)

@@ -130,7 +130,10 @@ def test_init_continues_from_weights_and_takes_their_network(
         "--set=antialias=false", f"--run_dir={tmp_path / 'tuned'}")  # fmt: skip
     assert "3 steps of 4 images at 64 and 96 px" in capsys.readouterr().out
     assert read_config(tmp_path / "tuned", TrainConfig).more_sizes == (96,)
-    network = load_model(tmp_path / "tuned" / "last.keras")[1]
+    _, network, meta = load_model(tmp_path / "tuned" / "last.keras")
+    first, second = meta["parts"]
+    assert [first] == load_model(start)[2]["parts"]
+    assert (second["images"], second["sizes"], meta["images_seen"]) == (12, [64, 96], first["images"] + 12)
     assert network.backbone == "plain" and load_model(start)[1].antialias and not network.antialias
     for a, b in zip(weights(start), weights(tmp_path / "tuned" / "last.keras"), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)

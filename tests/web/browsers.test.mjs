@@ -67,7 +67,11 @@ for (const name of /** @type {const} */ (['chromium', 'firefox'])) {
       assert.ok(figures.golden.cases >= 200 && figures.random.cases === 2000 && figures.random.faces > 20_000);
     });
 
-    /** @param {import('playwright-core').Page} where @param {number} count of pictures @param {boolean} exact float32 too */
+    /**
+     * @param {import('playwright-core').Page} where
+     * @param {number} count of pictures
+     * @param {boolean} exact float32 too
+     */
     const compare = async (where, count, exact) => {
       const found = await where.evaluate(
         async ([root, ...rest]) => (await import(`${root}tests/web/inpage.js`)).answers(...rest),
@@ -76,7 +80,13 @@ for (const name of /** @type {const} */ (['chromium', 'firefox'])) {
       const figures = {};
       for (const [i, { models: wanted }] of pictures.slice(0, count).entries()) {
         for (const [model, answer] of Object.entries(wanted)) {
-          const figure = (figures[model] ??= { inputs: 0, outputs: 0, values: 0, faces: 0, pixels: 0 });
+          const figure = (figures[model] ??= {
+            inputs: 0,
+            outputs: 0,
+            values: 0,
+            faces: 0,
+            pixels: 0,
+          });
           const got = found[i][model];
           figure.inputs += got.input === answer.input ? 1 : 0;
           figure.outputs += got.outputs === answer.outputs ? 1 : 0;
@@ -146,7 +156,9 @@ for (const name of /** @type {const} */ (['chromium', 'firefox'])) {
     });
 
     test('the example page finds the face', async () => {
-      const faces = new Promise((resolve) => page.on('console', async (line) => resolve(await line.args()[0]?.jsonValue())));
+      const faces = new Promise((resolve) =>
+        page.on('console', async (line) => resolve(await line.args()[0]?.jsonValue())),
+      );
       await page.goto(`${dist}example.html`);
       const found = await faces;
       const [wanted] = pictures[9].models[config.model].faces;
@@ -159,7 +171,10 @@ for (const name of /** @type {const} */ (['chromium', 'firefox'])) {
       const python = process.env.PYTHON ?? fileURLToPath(new URL('.venv/bin/python', ROOT));
       const model = fileURLToPath(new URL(`tflite/models/${config.model}`, ROOT));
       const cwd = fileURLToPath(ROOT);
-      const native = spawn(python, ['-m', 'tests.web.native_time', model], { cwd, stdio: ['pipe', 'pipe', 'ignore'] });
+      const native = spawn(python, ['-m', 'tests.web.native_time', model], {
+        cwd,
+        stdio: ['pipe', 'pipe', 'ignore'],
+      });
       const lines = createInterface({ input: native.stdout });
       const timing = await openPage(browser, served.address);
       const times = { native: [], browser: [] };
@@ -179,8 +194,11 @@ for (const name of /** @type {const} */ (['chromium', 'firefox'])) {
       await timing.close();
       const ratio = median(times.browser.slice(2)) / median(times.native.slice(2)); // the first ones still compile
       const dot = hasDotProduct() ? 'with' : 'without';
-      report(`${name}, invoke`, `${median(times.browser).toFixed(1)} ms of CPU, Python ${median(times.native).toFixed(1)}, ` +
-        `ratio ${ratio.toFixed(2)} on a CPU ${dot} int8 dot products for browsers`);
+      report(
+        `${name}, invoke`,
+        `${median(times.browser).toFixed(1)} ms of CPU, Python ${median(times.native).toFixed(1)}, ` +
+          `ratio ${ratio.toFixed(2)} on a CPU ${dot} int8 dot products for browsers`,
+      );
       assert.ok(ratio <= (hasDotProduct() ? 3 : 10));
     });
   });

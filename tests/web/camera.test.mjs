@@ -1,4 +1,4 @@
-/** The page in Chromium with a camera that shows a film, on a phone and in the dark; its memory, its time, its weight. */
+/** The page in Chromium: a camera that shows a film, a phone, the dark; its memory, its time, its weight. */
 
 import assert from 'node:assert/strict';
 import { mkdir, readFile, stat } from 'node:fs/promises';
@@ -19,7 +19,8 @@ const SECONDS = 2;
 const camera = await json(`${EXPECTED}/camera.json`);
 const { config } = await json('web_demo/package.json');
 
-const ready = (page) => page.waitForFunction(() => /is ready/.test(document.getElementById('status')?.textContent ?? ''));
+const ready = (page) =>
+  page.waitForFunction(() => /is ready/.test(document.getElementById('status')?.textContent ?? ''));
 const shoot = (page, name) => page.screenshot({ path: `${SCREENSHOTS}${name}.png`, fullPage: true });
 
 /** Gather frames: the number in the picture's squares, its faces, and where the canvas shows the box. */
@@ -43,7 +44,8 @@ function gather(page, count) {
             const zoom = shown.width / bitmap.width;
             const at = [Math.round(shown.width - x1 * zoom) - 2, Math.round(((y1 + y2) / 2) * zoom)];
             const { data: pixels } = shown.getContext('2d').getImageData(...at, 5, 1);
-            for (let i = 0; i < pixels.length; i += 4) green ||= pixels[i] < 60 && pixels[i + 1] > 180 && pixels[i + 2] < 60;
+            for (let i = 0; i < pixels.length; i += 4)
+              green ||= pixels[i] < 60 && pixels[i + 1] > 180 && pixels[i + 2] < 60;
           }
           frames.push({
             number: read.reduce((sum, bit, i) => sum + (bit << i), 0),
@@ -82,7 +84,10 @@ describe('camera, memory, weight', { skip: missing('chromium') }, () => {
   });
 
   test(`a face that moves: found in at least 57 of ${FRAMES} frames, and the box follows; memory stays`, async () => {
-    const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, permissions: ['camera'] });
+    const context = await browser.newContext({
+      viewport: { width: 1280, height: 900 },
+      permissions: ['camera'],
+    });
     const page = await context.newPage();
     await page.goto(served.address);
     await ready(page);
@@ -107,11 +112,17 @@ describe('camera, memory, weight', { skip: missing('chromium') }, () => {
       mirrored += green ? 1 : 0;
       least = Math.min(least, overlap);
       const centre = (box, axis) => (box[axis] + box[axis + 2]) / 2;
-      farthest = Math.max(farthest, ...[0, 1].map((axis) => Math.abs(centre(boxes[0], axis) - centre(wanted.box, axis))));
+      farthest = Math.max(
+        farthest,
+        ...[0, 1].map((axis) => Math.abs(centre(boxes[0], axis) - centre(wanted.box, axis))),
+      );
     }
     const numbers = new Set(seen.map(({ number }) => number));
-    report('camera', `${right} of ${FRAMES} frames right, ${numbers.size} different ones, least IoU ${least.toFixed(3)}, ` +
-      `centres at most ${farthest.toFixed(1)} px from Python's, box drawn mirrored in ${mirrored}`);
+    report(
+      'camera',
+      `${right} of ${FRAMES} frames right, ${numbers.size} different ones, least IoU ${least.toFixed(3)}, ` +
+        `centres at most ${farthest.toFixed(1)} px from Python's, box drawn mirrored in ${mirrored}`,
+    );
     assert.ok(right >= 57);
     assert.ok(numbers.size >= 10, 'the film moves');
     assert.ok(mirrored >= 57);
@@ -127,7 +138,9 @@ describe('camera, memory, weight', { skip: missing('chromium') }, () => {
       const { processInfo } = await (await browser.newBrowserCDPSession()).send('SystemInfo.getProcessInfo');
       const renderers = processInfo.filter(({ type }) => type === 'renderer');
       const resident = await Promise.all(
-        renderers.map(async ({ id }) => Number(/RssAnon:\s+(\d+)/.exec(await readFile(`/proc/${id}/status`, 'utf8'))?.[1])),
+        renderers.map(async ({ id }) =>
+          Number(/RssAnon:\s+(\d+)/.exec(await readFile(`/proc/${id}/status`, 'utf8'))?.[1]),
+        ),
       );
       const heap = await page.evaluate(() => /** @type {any} */ (performance).memory.usedJSHeapSize / 1e6);
       return { heap, resident: Math.max(...resident) / 1e3 };
@@ -136,10 +149,16 @@ describe('camera, memory, weight', { skip: missing('chromium') }, () => {
     const before = await megabytes();
     const [late] = (await gather(page, RUNS)).slice(-1);
     const after = await megabytes();
-    const grown = { heap: after.heap - before.heap, resident: after.resident - before.resident };
-    report(`memory over ${RUNS} runs`, `WebAssembly ${early.memoryBytes / 1e6} MB before, ${late.memoryBytes / 1e6} MB after; ` +
-      `page's heap ${before.heap.toFixed(1)} MB, ${grown.heap.toFixed(2)} more; resident ${before.resident.toFixed(0)} MB, ` +
-      `${grown.resident.toFixed(1)} more`);
+    const grown = {
+      heap: after.heap - before.heap,
+      resident: after.resident - before.resident,
+    };
+    report(
+      `memory over ${RUNS} runs`,
+      `WebAssembly ${early.memoryBytes / 1e6} MB before, ${late.memoryBytes / 1e6} MB after; ` +
+        `page's heap ${before.heap.toFixed(1)} MB, ${grown.heap.toFixed(2)} more; ` +
+        `resident ${before.resident.toFixed(0)} MB, ${grown.resident.toFixed(1)} more`,
+    );
     assert.equal(late.memoryBytes, early.memoryBytes);
     assert.ok(grown.heap < 2 && grown.resident < 20);
 
@@ -152,7 +171,15 @@ describe('camera, memory, weight', { skip: missing('chromium') }, () => {
 
   test('on a phone, and in the dark: all in sight, buttons large enough, contrast', async () => {
     for (const [name, options] of /** @type {const} */ ([
-      ['phone', { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true }],
+      [
+        'phone',
+        {
+          viewport: { width: 390, height: 844 },
+          deviceScaleFactor: 2,
+          hasTouch: true,
+          isMobile: true,
+        },
+      ],
       ['dark', { viewport: { width: 1280, height: 860 }, colorScheme: 'dark' }],
     ])) {
       const context = await browser.newContext(options);
@@ -175,15 +202,24 @@ describe('camera, memory, weight', { skip: missing('chromium') }, () => {
           }
           return 'rgb(255, 255, 255)';
         };
-        const visible = [...document.querySelectorAll('body *')].filter((node) => node.checkVisibility() && !node.disabled);
-        const texts = visible.filter((node) => [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim()));
+        const visible = [...document.querySelectorAll('body *')].filter(
+          (node) => node.checkVisibility() && !node.disabled,
+        );
+        const texts = visible.filter((node) =>
+          [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim()),
+        );
         const contrasts = texts.map((node) => {
           const [a, b] = [luminance(getComputedStyle(node).color), luminance(ground(node))].sort((x, y) => y - x);
           return (a + 0.05) / (b + 0.05);
         });
-        const buttons = visible.filter((node) => node.matches('button, select')).map((node) => node.getBoundingClientRect().height);
-        const unnamed = visible.filter((node) => node.matches('button, select, input') &&
-          !(node.textContent.trim() || node.labels?.length || node.getAttribute('aria-label')));
+        const buttons = visible
+          .filter((node) => node.matches('button, select'))
+          .map((node) => node.getBoundingClientRect().height);
+        const unnamed = visible.filter(
+          (node) =>
+            node.matches('button, select, input') &&
+            !(node.textContent.trim() || node.labels?.length || node.getAttribute('aria-label')),
+        );
         return {
           wider: document.documentElement.scrollWidth - innerWidth,
           contrast: Math.min(...contrasts),
@@ -225,7 +261,10 @@ describe('camera, memory, weight', { skip: missing('chromium') }, () => {
     const model = gzipSync(await readFile(new URL(`dist/models/${config.model}`, DEMO))).length;
     const { size: example } = await stat(PHOTO);
     report('first faces after', `${times.map((time) => time.toFixed(2)).join(', ')} s`);
-    report('transferred', `${((sent - model - example) / 1e6).toFixed(2)} MB and the model's ${(model / 1e6).toFixed(2)} MB`);
+    report(
+      'transferred',
+      `${((sent - model - example) / 1e6).toFixed(2)} MB and the model's ${(model / 1e6).toFixed(2)} MB`,
+    );
     assert.ok(sent - model - example <= PACKED);
     assert.ok(Math.min(...times) <= SECONDS);
     assert.ok(median(times) <= 2 * SECONDS);

@@ -35,7 +35,14 @@ export async function answers(dist, expected, pictures, models) {
     const { spec } = detector;
     const table = inputTable(spec.mean, signature.inputs.get('image'));
     for (const [i, image] of images.entries()) {
-      const letterbox = new Letterbox(image.height, image.width, spec.inputHeight, spec.inputWidth, spec.mean, spec.antialias);
+      const letterbox = new Letterbox(
+        image.height,
+        image.width,
+        spec.inputHeight,
+        spec.inputWidth,
+        spec.mean,
+        spec.antialias,
+      );
       let input;
       interpreter.writeInput((values) => {
         applyTable(letterbox.apply(image), table, values);
@@ -85,13 +92,21 @@ export async function refusals(dist, model) {
     absent: () => FaceDetector.load('no_such.tflite'),
     picture: () => readImage(text),
     nothing: () => readImage(new File([], 'nothing.png')),
-    pixels: async () => (await FaceDetector.load(model)).detect({ data: new Uint8Array(3), width: 1, height: 1 }),
+    pixels: async () =>
+      (await FaceDetector.load(model)).detect({
+        data: new Uint8Array(3),
+        width: 1,
+        height: 1,
+      }),
     threshold: async () =>
       (await FaceDetector.load(model)).detect({ data: new Uint8Array(4), width: 1, height: 1 }, { scoreThreshold: 2 }),
   };
   const messages = {};
   for (const [name, attempt] of Object.entries(tries)) {
-    messages[name] = await attempt().then(() => 'no error', (error) => `${error.name}: ${error.message}`);
+    messages[name] = await attempt().then(
+      () => 'no error',
+      (error) => `${error.name}: ${error.message}`,
+    );
   }
   return messages;
 }
@@ -102,7 +117,12 @@ export async function run(dist, model, runs) {
   const { Interpreter, loadLiteRt } = await import(`${dist}litert.js`);
   if (!globalThis.interpreter) {
     const bytes = new Uint8Array(await (await blobOf(model)).arrayBuffer());
-    globalThis.interpreter = new Interpreter(bytes, readSignature(bytes, model), await loadLiteRt(`${dist}litert/`), model);
+    globalThis.interpreter = new Interpreter(
+      bytes,
+      readSignature(bytes, model),
+      await loadLiteRt(`${dist}litert/`),
+      model,
+    );
   }
   for (let i = 0; i < runs; i++) globalThis.interpreter.run();
 }

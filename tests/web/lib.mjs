@@ -14,8 +14,15 @@ const { chromium, firefox } = createRequire(new URL('package.json', DEMO))('play
 
 /** Debian's own browsers. Firefox as released speaks WebDriver BiDi, not the protocol of Playwright's own build. */
 const BROWSERS = {
-  chromium: { type: chromium, executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium' },
-  firefox: { type: firefox, executablePath: process.env.FIREFOX ?? '/usr/bin/firefox-esr', channel: 'moz-firefox' },
+  chromium: {
+    type: chromium,
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  },
+  firefox: {
+    type: firefox,
+    executablePath: process.env.FIREFOX ?? '/usr/bin/firefox-esr',
+    channel: 'moz-firefox',
+  },
 };
 
 /**
@@ -45,7 +52,8 @@ export async function file(path) {
 export const json = async (path) => JSON.parse(await readFile(new URL(path, ROOT), 'utf8'));
 
 /** @param {string} what @param {unknown} figure */
-export const report = (what, figure) => console.log(`${what}: ${typeof figure === 'string' ? figure : JSON.stringify(figure)}`);
+export const report = (what, figure) =>
+  console.log(`${what}: ${typeof figure === 'string' ? figure : JSON.stringify(figure)}`);
 
 /** @param {number[]} values */
 export const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
@@ -69,7 +77,8 @@ export function threadTimes() {
       // ended meanwhile
     }
   }
-  const ours = (/** @type {string | undefined} */ pid) => pid !== undefined && (pid === String(process.pid) || ours(parents.get(pid)));
+  const ours = (/** @type {string | undefined} */ pid) =>
+    pid !== undefined && (pid === String(process.pid) || ours(parents.get(pid)));
   const times = new Map();
   for (const pid of [...parents.keys()].filter((pid) => pid !== String(process.pid) && ours(pid))) {
     try {

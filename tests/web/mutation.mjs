@@ -43,7 +43,11 @@ const MUTANTS = [
   ['nms.js', 'Math.max(width, 0) * Math.max(height, 0)', 'width * height'],
   ['postprocess.js', 'limits[i % 2])', 'limits[0])'],
   ['postprocess.js', '(v) => fround(v / factor)', '(v) => fround(v)'],
-  ['letterbox.js', 'Math.min(height / imageHeight, width / imageWidth)', 'Math.max(height / imageHeight, width / imageWidth)'],
+  [
+    'letterbox.js',
+    'Math.min(height / imageHeight, width / imageWidth)',
+    'Math.max(height / imageHeight, width / imageWidth)',
+  ],
   ['letterbox.js', 'Math.floor(imageWidth * scale + 0.5)', 'Math.floor(imageWidth * scale)'],
   ['letterbox.js', 'Math.fround((i + 0.5) * step - 0.5)', 'Math.fround(i * step)'],
   ['letterbox.js', 'const ONE = 2048;', 'const ONE = 2000;'],
@@ -81,10 +85,14 @@ try {
     const text = await readFile(join(folder, name), 'utf8');
     const count = text.split(old).length - 1;
     if (count !== 1) throw new Error(`${name}: ${JSON.stringify(old)} occurs ${count} times, expected once`);
-    await writeFile(join(folder, name), text.replace(old, () => now));
+    await writeFile(
+      join(folder, name),
+      text.replace(old, () => now),
+    );
     const found = await complaint(pathToFileURL(`${folder}/`));
     if (!found) alive++;
-    console.log(`${found ? 'killed  ' : 'SURVIVES'} ${name}: ${old.trim()} → ${now.trim() || 'nothing'}${found ? ` (${found.slice(0, 80)})` : ''}`);
+    const change = `${name}: ${old.trim()} → ${now.trim() || 'nothing'}`;
+    console.log(found ? `killed   ${change} (${found.slice(0, 80)})` : `SURVIVES ${change}`);
   }
 } finally {
   await rm(work, { recursive: true });

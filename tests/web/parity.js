@@ -44,13 +44,16 @@ function faceList(reader) {
   }));
 }
 
-/** The same anchors in the same order; boxes and points within the tolerance. Returns the largest difference in pixels. */
+/** The same anchors in the same order; boxes and points within the tolerance. Returns the largest difference. */
 function compare(found, wanted, name) {
   const anchors = (faces) => faces.map((face) => face.anchor).join();
   check(anchors(found) === anchors(wanted), `${name}: anchors ${anchors(found)}, expected ${anchors(wanted)}`);
   let worst = 0;
   found.forEach((face, i) => {
-    check(Math.abs(face.score - wanted[i].score) <= SCORES, `${name}: score ${face.score}, expected ${wanted[i].score}`);
+    check(
+      Math.abs(face.score - wanted[i].score) <= SCORES,
+      `${name}: score ${face.score}, expected ${wanted[i].score}`,
+    );
     const values = [...face.box, ...face.landmarks.flat()];
     [...wanted[i].box, ...wanted[i].points].forEach((value, k) => {
       if (values[k] === value) return; // infinities too
@@ -65,8 +68,14 @@ function compare(found, wanted, name) {
 /** Decode and NMS of one network output. */
 function facesOf(modules, spec, infos, outputs, threshold, overlap, image, scale) {
   const candidates = new modules.Decoder(spec, infos, 'case').decode(outputs, threshold);
-  check(candidates.anchors.every((anchor, i) => i === 0 || anchor > candidates.anchors[i - 1]), 'candidates out of order');
-  return { candidates, faces: modules.selectFaces(candidates, spec, image, scale, overlap) };
+  check(
+    candidates.anchors.every((anchor, i) => i === 0 || anchor > candidates.anchors[i - 1]),
+    'candidates out of order',
+  );
+  return {
+    candidates,
+    faces: modules.selectFaces(candidates, spec, image, scale, overlap),
+  };
 }
 
 function shape(spec, stride, anchors, kind) {
@@ -91,10 +100,22 @@ export function golden(modules, index, data) {
     const outputs = new Map();
     for (const [name, [offset, scale, zeroPoint]] of Object.entries(entry.tensors)) {
       const [kind, stride] = name.split('_');
-      const info = { shape: shape(spec, Number(stride), 2, kind), type: entry.dtype, scale, zeroPoint };
+      const info = {
+        shape: shape(spec, Number(stride), 2, kind),
+        type: entry.dtype,
+        scale,
+        zeroPoint,
+      };
       infos.set(name, info);
       const Type = entry.dtype === 'int8' ? Int8Array : Float32Array;
-      outputs.set(name, new Type(data, offset, info.shape.reduce((a, b) => a * b)));
+      outputs.set(
+        name,
+        new Type(
+          data,
+          offset,
+          info.shape.reduce((a, b) => a * b),
+        ),
+      );
     }
     entry.min_quantized.forEach((least, i) => {
       const found = modules.minQuantizedScore(entry.score_threshold, infos.get(`score_${entry.strides[i]}`));
@@ -104,8 +125,10 @@ export function golden(modules, index, data) {
     const settings = [entry.score_threshold, entry.iou_threshold, image, entry.scale];
     const { candidates, faces: found } = facesOf(modules, spec, infos, outputs, ...settings);
     const { expected } = entry;
-    check(candidates.anchors.length === expected.candidates,
-      `${entry.name}: ${candidates.anchors.length} candidates, expected ${expected.candidates}`);
+    check(
+      candidates.anchors.length === expected.candidates,
+      `${entry.name}: ${candidates.anchors.length} candidates, expected ${expected.candidates}`,
+    );
     const floats = (offset, width) => new Float32Array(data, offset, expected.count * width);
     const boxes = floats(expected.boxes, 4);
     const points = floats(expected.landmarks, 10);
@@ -120,8 +143,16 @@ export function golden(modules, index, data) {
     faces += found.length;
   }
   for (const { mean, scale, zero_point: zeroPoint, values } of index.tables) {
-    const table = modules.inputTable(mean, { type: 'int8', scale, zeroPoint, shape: [] });
-    check(values.flat().every((value, i) => table[i] === value), `input table of scale ${scale} differs`);
+    const table = modules.inputTable(mean, {
+      type: 'int8',
+      scale,
+      zeroPoint,
+      shape: [],
+    });
+    check(
+      values.flat().every((value, i) => table[i] === value),
+      `input table of scale ${scale} differs`,
+    );
   }
   for (const { image, input, scale, resized } of index.letterbox) {
     const found = modules.letterboxSize(...image, ...input);
@@ -151,7 +182,12 @@ export function randomOutputs(modules, casesFile, facesFile) {
       const size = cases.int();
       const [quantizationScale, zeroPoint] = [cases.float(), cases.int()];
       const anchors = spec.anchorSizes[spec.strides.indexOf(Number(stride))].length;
-      infos.set(name, { shape: shape(spec, Number(stride), anchors, kind), type, scale: quantizationScale, zeroPoint });
+      infos.set(name, {
+        shape: shape(spec, Number(stride), anchors, kind),
+        type,
+        scale: quantizationScale,
+        zeroPoint,
+      });
       outputs.set(name, type === 'int8' ? new Int8Array(cases.bytes(size).buffer) : cases.floats(size));
     });
     const { faces: found } = facesOf(modules, spec, infos, outputs, threshold, overlap, image, scale);
@@ -170,7 +206,11 @@ export function suppression(modules, casesFile, keptFile) {
   for (let number = 0; number < count; number++) {
     const size = cases.int();
     const threshold = cases.double();
-    const limits = { pixelOffset: cases.int(), maxCandidates: cases.int(), maxFaces: cases.int() };
+    const limits = {
+      pixelOffset: cases.int(),
+      maxCandidates: cases.int(),
+      maxFaces: cases.int(),
+    };
     const boxes = cases.floats(size * 4);
     const kept = modules.nms(boxes, cases.floats(size), threshold, limits).join();
     const wanted = answers.list(answers.int).join();
@@ -188,7 +228,11 @@ export function letterboxes(modules, casesFile, pixelsFile) {
   for (let number = 0; number < count; number++) {
     const [height, width, antialias] = [cases.int(), cases.int(), cases.int() === 1];
     const mean = [cases.double(), cases.double(), cases.double()];
-    const image = { height: cases.int(), width: cases.int(), data: new Uint8Array() };
+    const image = {
+      height: cases.int(),
+      width: cases.int(),
+      data: new Uint8Array(),
+    };
     const bgr = cases.bytes(image.height * image.width * 3);
     image.data = new Uint8Array(image.height * image.width * 4);
     for (let i = 0; i < image.height * image.width; i++) {
@@ -199,8 +243,11 @@ export function letterboxes(modules, casesFile, pixelsFile) {
     const found = letterbox.apply(image);
     const wanted = answers.bytes(height * width * 3);
     const different = found.findIndex((value, i) => value !== wanted[i]);
-    check(different < 0, `case ${number}, ${image.width}×${image.height} in ${width}×${height}: byte ${different} is ` +
-      `${found[different]}, expected ${wanted[different]}`);
+    check(
+      different < 0,
+      `case ${number}, ${image.width}×${image.height} in ${width}×${height}: byte ${different} is ` +
+        `${found[different]}, expected ${wanted[different]}`,
+    );
     values += wanted.length;
   }
   check(cases.done() && answers.done(), 'files of letterboxes are longer than what was read');

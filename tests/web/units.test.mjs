@@ -40,7 +40,12 @@ test('metadata: damaged documents are taken and refused as in Python', async () 
 
 test('damaged archives are taken and refused as in Python', async () => {
   const archives = await json(`${EXPECTED}/zips.json`);
-  const counts = { both: 0, neither: 0, 'Python only': 0, 'JavaScript only': 0 };
+  const counts = {
+    both: 0,
+    neither: 0,
+    'Python only': 0,
+    'JavaScript only': 0,
+  };
   for (const [i, archive] of archives.entries()) {
     const bytes = new Uint8Array(Buffer.from(archive.file, 'base64'));
     const found = await taken(() => readSpec(bytes, 'file'));
@@ -77,14 +82,25 @@ test('damaged flatbuffers: a signature or a ModelError, at once', async () => {
     }
   }
   const milliseconds = (performance.now() - start) / 5000;
-  report('flatbuffers', { ...counts, 'milliseconds each': Number(milliseconds.toFixed(3)) });
+  report('flatbuffers', {
+    ...counts,
+    'milliseconds each': Number(milliseconds.toFixed(3)),
+  });
   assert.ok(counts.signature > 500 && counts.error > 500);
   assert.ok(milliseconds < 5);
 });
 
 test('faces as JSON, rounded as in Python', () => {
-  const face = { box: [1.00049, 2.0006, 30, 40.12345], score: 0.12345649, landmarks: [[5, 6.0004]], anchor: 7 };
-  const text = facesJson([['a"b.jpg', [face, face]], ['c.jpg#t=1.000', []]]);
+  const face = {
+    box: [1.00049, 2.0006, 30, 40.12345],
+    score: 0.12345649,
+    landmarks: [[5, 6.0004]],
+    anchor: 7,
+  };
+  const text = facesJson([
+    ['a"b.jpg', [face, face]],
+    ['c.jpg#t=1.000', []],
+  ]);
   const line = '{"box":[1,2.001,30,40.123],"score":0.123456,"landmarks":[[5,6]]}';
   assert.equal(text, `{"a\\"b.jpg": [\n ${line},\n ${line}],\n"c.jpg#t=1.000": []}\n`);
 });
