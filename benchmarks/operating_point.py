@@ -111,7 +111,7 @@ def run(options: Options) -> dict[str, Any]:
         "models": {},
     }
     for model in options.models:
-        with FaceDetector(model, num_threads=1) as detector:
+        with FaceDetector(model, num_threads=1, input_size=None) as detector:
             results = evaluate(partial(detector.detect, score_threshold=THRESHOLDS[0]), truths).images
             own = detector.spec.score_threshold
             rows = operating_points(results, options.min_face)
