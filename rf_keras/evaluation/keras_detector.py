@@ -57,8 +57,8 @@ class InputSize:
         if self.fixed is not None:
             return letterbox(image, *self.fixed, mean, antialias=antialias)
         if self.auto:
-            shape = auto_shape(*image.shape[:2], DEFAULT_SIZE, DEFAULT_SIZE)
-            return letterbox(image, *shape, mean, antialias=antialias)
+            height, width = auto_shape(image.shape[0], image.shape[1], DEFAULT_SIZE, DEFAULT_SIZE)
+            return letterbox(image, height, width, mean, antialias=antialias)
         scale = 1.0
         height, width = image.shape[:2]
         if self.short is not None and self.long is not None:
