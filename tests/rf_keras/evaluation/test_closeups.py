@@ -122,7 +122,7 @@ def test_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     settings = {
         "model": model,
         "data_dir": tmp_path / "data",
-        "output": str(tmp_path / "out"),
+        "output": tmp_path / "out",
         "worst": 1,
         "size": None,
     }
