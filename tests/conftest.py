@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,11 @@ import pytest
 import rf_keras  # noqa: F401  # TensorFlow's settings, before a test module imports TensorFlow: as in the commands
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would every command they start.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
