@@ -54,3 +54,8 @@ test-android: $(STAMP)
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info
+
+# Change the Python code in one place at a time; the tests must notice (minutes, thus not part of `test`).
+.PHONY: mutation
+mutation: $(STAMP)
+	$(BIN)/python -m tests.mutation

@@ -75,3 +75,20 @@ def test_depths(folded: Folded) -> None:
     depth = conv_depths(folded[0])
     assert depth["image"] == 0 and depth["stem_conv"] == 1 and depth["stem_act"] == 1
     assert depth["box_8"] == max(depth.values())
+
+
+def test_eight_images_spread_over_all_are_measured() -> None:
+    image = keras.Input((None, None, 3), name="image")
+    model = keras.Model(image, keras.layers.Conv2D(4, 3, name="stem_conv")(image))
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (16, 12, 12, 3), np.uint8)
+    ranges = {"image": (-125.0, 150.0), "stem_conv": (-3000.0, 3000.0)}  # steps of 24: each image has its own error
+
+    def biases(some: np.ndarray) -> np.ndarray:
+        found: np.ndarray = correct_biases(model, ranges, some).get_layer("stem_conv").get_weights()[1]
+        return found
+
+    expected = biases(images[::2])
+    np.testing.assert_array_equal(biases(images), expected)
+    for others in (images[:8], images[::4]):
+        assert np.abs(biases(others) - expected).max() > 0.01

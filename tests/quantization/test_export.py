@@ -6,6 +6,7 @@ import tf_keras as keras
 
 from quantization.export import read_graph, to_tflite
 from quantization.fold import signature_names
+from quantization.rewrite import Editor
 from quantization.simulate import Ranges, simulate
 from quantization.verify import (
     ExportError,
@@ -60,6 +61,13 @@ def test_slope_is_another_in_the_file_alone(int8_file: bytes, simulated: keras.M
     ]
     assert len(leaky) == read_graph(int8_file).op_counts()["LEAKY_RELU"]
     assert {float(layer.alpha) for layer in leaky} == {float(np.float32(LEAKY_SLOPE))}
+    editor = Editor(int8_file)
+    found = [
+        operation.builtinOptions.alpha
+        for operation in editor.graph.operators
+        if editor.builtin(operation) == editor.schema.BuiltinOperator.LEAKY_RELU
+    ]
+    assert found == pytest.approx([0.1 * 42.748 / 43] * len(leaky), rel=1e-6)
 
 
 def test_file_equals_simulation(
@@ -72,6 +80,14 @@ def test_float_file_equals_the_model(folded: tuple[keras.Model, ModelConfig], im
     content = to_tflite(*folded, "fp32")
     differences = compare_with_float(content, *folded, images[:3], MEAN)
     assert all(d.largest < 1e-3 and d.saturated == 0 for d in differences.values())
+
+
+def test_half_precision_is_of_the_weights(folded: tuple[keras.Model, ModelConfig]) -> None:
+    """Each kernel is stored in two bytes and made float before it is used; inputs and outputs are float32."""
+    graph = read_graph(to_tflite(*folded, "fp16"))
+    stored = {tensor.dtype.name for tensor in graph.tensors if tensor.constant is not None and len(tensor.shape) == 4}
+    assert stored == {"float16"}
+    assert {graph.tensors[index].dtype.name for index in (*graph.inputs, *graph.outputs)} == {"float32"}
 
 
 def test_heads_in_float(folded: tuple[keras.Model, ModelConfig], ranges: Ranges, images: np.ndarray) -> None:

@@ -19,14 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rf_keras import train
 from rf_keras.augment import PRESETS, AugmentConfig
 from rf_keras.config import SMALL_ANCHORS, ModelConfig, TrainConfig
-from rf_keras.losses import (
-    TEACHER_LANDMARK_WEIGHT,
-    TEACHER_SCORE_WEIGHT,
-    corrected_by_labels,
-    feature_sums,
-    pairwise_iou,
-    teacher_sums,
-)
+from rf_keras.losses import corrected_by_labels, feature_sums, pairwise_iou, teacher_sums
 from rf_keras.model import add_feature_heads, build_model
 from rf_keras.model_file import load_model
 from rf_keras.pipeline import DataConfig, data_config, make_batches, read_folders
@@ -221,6 +214,31 @@ def test_labels_correct_scores_by_hand() -> None:
     np.testing.assert_allclose(nobody[1, :, 0], [0.16, 0.08, 0.08, 0.04, 0.2, 0.2, 0.04, 0.36], rtol=1e-5)
 
 
+def corrected_scores(rows: list[tuple[float, tuple[float, ...]]], face: tuple[float, ...]) -> np.ndarray:
+    """Scores of one image's answers (score, box) after correction by one face."""
+    answers = np.array([[score, *box, *[0.0] * 10] for score, box in rows], np.float32)
+    return corrected_by_labels(answers[None], tf.constant([[face]]), tf.constant([True]), 64).numpy()[0, :, 0]
+
+
+def test_corrections_at_the_thresholds_themselves() -> None:
+    nowhere = (40.0, 40.0, 60.0, 60.0)
+    rows = [
+        (0.2, (0.0, 0.0, 4.0, 8.0)),  # IoU ½ is enough to be of the face: doubled
+        (0.05, nowhere),  # just enough to be looked at
+        (1.5, (0.0, 0.0, 4.0, 4.0)),  # no teacher's score is above 1
+    ]
+    face = (0.0, 0.0, 4.0, 4.0)
+    np.testing.assert_allclose(corrected_scores(rows[:2], face), [0.4, 0.02], rtol=1e-5)
+    np.testing.assert_allclose(corrected_scores(rows, face)[2], 1.0)
+
+
+def test_the_1024_surest_answers_are_corrected() -> None:
+    scores = np.random.default_rng(0).permutation(np.linspace(0.5, 0.9, 1100)).astype(np.float32)
+    found = corrected_scores([(score, (40.0, 40.0, 60.0, 60.0)) for score in scores], (0.0, 0.0, 4.0, 4.0))
+    surest = np.sort(scores)[-1024]
+    np.testing.assert_allclose(found, np.where(scores >= surest, 0.4 * scores, scores), rtol=1e-5)
+
+
 def test_iou_of_pairs() -> None:
     a = tf.constant([[[0.0, 0, 4, 4], [0, 0, 0, 0]]])
     b = tf.constant([[[2.0, 2, 6, 6], [0, 0, 4, 4], [3, 3, 2, 2]]])
@@ -260,11 +278,22 @@ def test_loss_by_hand() -> None:
     sigmoid = 1 / (1 + math.exp(-1))
     focal = (sigmoid - 0.8) ** 2 * (math.log1p(math.e) - 0.8)
     focal += (1 - sigmoid - 0.05) ** 2 * (math.log1p(math.exp(-1)) + 0.05)
-    assert float(sums.classes) == pytest.approx(TEACHER_SCORE_WEIGHT * focal, rel=1e-5)
+    assert float(sums.classes) == pytest.approx(8 * focal, rel=1e-5)
     # Codes: centre (0, 1) px = (0, 0.5); log(24 / 20) / 0.2 = 0.9116 and 0.
     assert float(sums.box) == pytest.approx(0.8 * (0.5 * 0.5**2 + 0.5 * (math.log(1.2) / 0.2) ** 2), rel=1e-4)
-    assert float(sums.landmark) == pytest.approx(TEACHER_LANDMARK_WEIGHT * 0.8 * 5 * (3 - 0.5), rel=1e-5)
+    assert float(sums.landmark) == pytest.approx(0.25 * 0.8 * 5 * (3 - 0.5), rel=1e-5)
     assert float(sums.positives) == float(sums.positives_with_landmarks) == pytest.approx(0.8)
+
+
+def test_the_floor_of_a_teachers_scores() -> None:
+    """From 0.1 on boxes and points count, by the score."""
+    anchors = tf.constant([[10.0, 10.0, 20.0]])
+    outputs = tf.zeros((1, 1, 2)), tf.zeros((1, 1, 4)), tf.zeros((1, 1, 10))
+    for score, weight in ((0.0999, 0.0), (0.1, 0.1), (0.15, 0.15)):
+        said = tf.constant([[[score, 0.0, 0.0, 20.0, 22.0, *[10.0] * 10]]])
+        sums = teacher_sums(outputs, said, anchors, (0.1, 0.2))
+        assert float(sums.positives) == pytest.approx(weight)
+        assert float(sums.box) == pytest.approx(weight * 0.5 * (0.5**2 + (math.log(1.1) / 0.2) ** 2), rel=1e-4)
 
 
 def test_feature_loss_by_hand() -> None:
