@@ -319,7 +319,7 @@ LOSSES = changes(
 
 TEACHER_LOSSES = changes(
     "rf_keras",
-    "rf_keras/test_teacher",
+    "rf_keras/test_teacher_losses",
     ("TEACHER_LANDMARK_WEIGHT = 8.0, 0.25", "TEACHER_LANDMARK_WEIGHT = 4.0, 0.25"),
     ("TEACHER_LANDMARK_WEIGHT = 8.0, 0.25", "TEACHER_LANDMARK_WEIGHT = 8.0, 0.5"),
     ("TEACHER_FLOOR = 0.1 ", "TEACHER_FLOOR = 0.2 "),

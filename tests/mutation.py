@@ -32,7 +32,7 @@ from tests.mutants import HARMLESS, MUTANTS, Mutant, MutantError, files_of, loca
 
 ROOT = Path(__file__).resolve().parent.parent
 WANTED_SHARE = 0.95
-LONGEST = 600.0  # seconds for one mutant's tests; an endless loop is noticed, too
+LONGEST = 10.0  # times what all tests take on the unchanged code, and a minute: an endless loop is noticed, too
 PROJECT = {"tflite", "rf_keras", "quantization", "benchmarks", "tests"}
 SHARED_IMPORTS = (
     "tensorflow",
@@ -144,8 +144,8 @@ def run_child(tree: Path, files: Sequence[str], known: Costs, report: Path) -> N
     report.write_text(json.dumps(result))
 
 
-def run_tests(tree: Path, files: Sequence[str], known: Costs) -> Outcome:
-    """Run test files of the copy in a process of their own, those first that are cheap by what is known.
+def run_tests(tree: Path, files: Sequence[str], known: Costs, longest: float | None) -> Outcome:
+    """Run test files of the copy in a process of their own, for `longest` seconds at most, cheap tests first.
 
     Raises:
         RunError: pytest ran no test, could not collect them, or imported files from elsewhere.
@@ -155,11 +155,11 @@ def run_tests(tree: Path, files: Sequence[str], known: Costs) -> Outcome:
     start = time.monotonic()
     child = multiprocessing.get_context("fork").Process(target=run_child, args=(tree, files, known, report))
     child.start()
-    child.join(LONGEST)
+    child.join(longest)
     if child.is_alive():
         child.kill()
         child.join()
-        return Outcome(f"no end after {LONGEST:.0f} s", time.monotonic() - start, known)
+        return Outcome(f"no end after {longest:.0f} s", time.monotonic() - start, known)
     seconds = time.monotonic() - start
     if not report.exists():
         return Outcome(f"the process ended with {child.exitcode}", seconds, known)
@@ -170,13 +170,14 @@ def run_tests(tree: Path, files: Sequence[str], known: Costs) -> Outcome:
     return Outcome(result["killer"] if result["code"] else None, seconds, Costs(**result["costs"]))
 
 
-def run_mutant(mutant: Mutant, tree: Path, known: Costs) -> Outcome:
+def run_mutant(mutant: Mutant, tree: Path, unchanged: Outcome) -> Outcome:
     """Apply a mutant to the copy, run its tests, take it back."""
     path = locate(mutant, tree)
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
     try:
-        return run_tests(tree, [str(file.relative_to(tree)) for file in files_of(mutant, tree)], known)
+        files = [str(file.relative_to(tree)) for file in files_of(mutant, tree)]
+        return run_tests(tree, files, unchanged.costs, 60 + LONGEST * unchanged.seconds)
     finally:
         path.write_text(text, encoding="utf-8")
 
@@ -205,13 +206,13 @@ def check(texts: Sequence[str]) -> int:
         copy_tree(tree)
         import_once(tree)
         files = sorted({str(file.relative_to(tree)) for mutant in mutants for file in files_of(mutant, tree)})
-        unchanged = run_tests(tree, files, Costs())
+        unchanged = run_tests(tree, files, Costs(), None)
         if unchanged.killer:
             raise RunError(f"the unchanged code fails: {unchanged.killer}")
         print(f"the unchanged code passes {len(files)} test files in {unchanged.seconds:.0f} s", flush=True)
         for number, mutant in enumerate(mutants, 1):
             where = locate(mutant, tree).relative_to(tree)
-            outcome = run_mutant(mutant, tree, unchanged.costs)
+            outcome = run_mutant(mutant, tree, unchanged)
             verdict = f"killed by {outcome.killer}" if outcome.killer else "SURVIVED"
             line = f"{where}: {mutant}: {verdict}"
             print(f"[{number}/{len(mutants)}, {outcome.seconds:.1f} s] {line}", flush=True)
