@@ -1,7 +1,12 @@
 """Packaging. The base install is the device side only; `[train]` adds TensorFlow. BUILD_NOTES.md explains the pins."""
 
-from setuptools import setup
+import re
+from pathlib import Path
 
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+PACKAGES = ("tflite", "rf_keras", "quantization")
 TRAIN = [
     "tensorflow==2.21.0",
     "tf-keras==2.21.0",
@@ -21,25 +26,54 @@ DEV = [
     "mypy==2.4.1",
     "onnxruntime==1.32.0",
 ]
+# LiteRT has no wheel for 32-bit ARM; tflite-runtime, its predecessor, has, but knows NumPy 1 only.
+LITERT, TFLITE_RUNTIME = "platform_machine != 'armv7l'", "platform_machine == 'armv7l'"
+
+version = re.search(r'^__version__ = "([^"]+)"', (ROOT / "tflite" / "__init__.py").read_text(encoding="utf-8"), re.M)
+assert version is not None
 
 setup(
     name="retinaface-keras",
-    version="0.1.0",
+    version=version[1],
     description="RetinaFace for Keras: training, quantization-aware fine-tuning, int8 TFLite and a light runtime",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="The RetinaFace for Keras authors",
     license="MIT",
-    python_requires=">=3.10,<3.14",
+    license_files=["LICENSE", "NOTICE"],
+    keywords="face detection, RetinaFace, TensorFlow Lite, LiteRT, quantization, int8, Keras",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.10",
     # "." makes an editable install a plain line in a .pth; without it setuptools puts an import hook there, and every
     # start of Python in that environment loads the hook, 15 ms of a cold start.
     package_dir={"": "."},
-    packages=["tflite", "rf_keras", "quantization"],
-    package_data={"tflite": ["models/*.tflite", "py.typed"], "rf_keras": ["weights/*.keras"]},
+    packages=find_packages(include=[pattern for name in PACKAGES for pattern in (name, f"{name}.*")]),
+    py_modules=["retinaface_keras"],
+    # Not rf_keras/weights: 9 MB that only training needs. rf_keras/weights_files.py finds them in a checkout.
+    package_data={
+        "tflite": ["py.typed", "models/*.tflite", "models/SHA256SUMS"],
+        "rf_keras": ["py.typed"],
+        "quantization": ["py.typed"],
+    },
+    entry_points={"console_scripts": ["retinaface = retinaface_keras:main"]},
     install_requires=[
-        "numpy>=1.23,<3",
+        f"numpy>=1.23,<3; {LITERT}",
+        f"numpy>=1.23,<2; {TFLITE_RUNTIME}",
         "opencv-python-headless>=4.8",
         "pillow>=10",
         "absl-py>=1.4",
         "tqdm>=4.66",
-        "ai-edge-litert>=1.4,<3",
+        f"ai-edge-litert>=1.4,<3; {LITERT}",
+        f"tflite-runtime>=2.14; {TFLITE_RUNTIME}",
     ],
     extras_require={"train": TRAIN, "pretrained": PRETRAINED, "dev": DEV},
 )

@@ -23,7 +23,7 @@ RUNS_FOR_PEAK = 20
 FRESH = """
 import sys, json, resource
 from benchmarks import peers
-from tflite.preprocess import read_image
+from tflite.images import read_image
 import cv2; cv2.setNumThreads(1)
 peer = getattr(peers, sys.argv[1])(*json.loads(sys.argv[2]))
 photo = peer.photo(read_image(sys.argv[3]))

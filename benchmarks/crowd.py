@@ -25,10 +25,10 @@ from tqdm import tqdm
 
 from tflite.benchmark import measure_stages
 from tflite.command import flags_only, user_errors
-from tflite.detect import DEFAULT_MODEL
 from tflite.detector import FaceDetector
 from tflite.files import write_text
-from tflite.preprocess import read_image
+from tflite.images import read_image
+from tflite.shipped import DEFAULT_MODEL
 
 COUNTS = (0, 1, 32, 64, 128, 256)
 HEAD = (slice(60, 380), slice(90, 410))  # rows and columns of the portrait

@@ -30,7 +30,8 @@ from rf_keras.train import split_samples
 from rf_keras.wider import Sample
 from tflite.command import flags_only, user_errors
 from tflite.files import replacing
-from tflite.preprocess import letterbox, read_image
+from tflite.images import read_image
+from tflite.preprocess import letterbox
 from tflite.spec import ModelSpec
 
 CHECK_SIZE = 320  # pixels

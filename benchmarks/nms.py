@@ -1,9 +1,9 @@
-"""NMS of 5,000 boxes: the seed's NumPy code and cv2.dnn.NMSBoxes against ours.
+"""NMS of 5,000 boxes: Faster R-CNN's NumPy code and cv2.dnn.NMSBoxes against ours.
 
     python benchmarks/nms.py [--rounds 20] [--json F]
 
-All take turns on the same boxes; the ratios are medians over the turns. Ours runs by the seed's rule (inclusive pixels,
-no limit on faces) and has to return the seed's indices.
+All take turns on the same boxes; the ratios are medians over the turns. Ours runs by the Faster R-CNN rule
+(inclusive pixels, no limit on faces) and has to return its indices.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
-from tests.tflite.seed_nms import seed_nms  # the tests' oracle: one copy of it
+from tests.tflite.faster_rcnn_nms import faster_rcnn_nms  # the tests' oracle: one copy of it
 from tflite.command import flags_only, user_errors
 from tflite.files import write_text
 from tflite.nms import nms
@@ -57,13 +57,13 @@ def compare(boxes: np.ndarray, scores: np.ndarray, rounds: int) -> dict[str, Any
     count = len(boxes)
     x_y_w_h = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1)
     calls: dict[str, Callable[[], Any]] = {
-        "seed": lambda: seed_nms(boxes, scores, IOU_THRESHOLD),
+        "faster_rcnn": lambda: faster_rcnn_nms(boxes, scores, IOU_THRESHOLD),
         # OpenCV's stubs ask for lists; arrays are what it takes fastest.
         "opencv": lambda: cv2.dnn.NMSBoxes(x_y_w_h, scores, 0.0, IOU_THRESHOLD),  # type: ignore[arg-type]
         "ours": lambda: nms(boxes, scores, IOU_THRESHOLD, 1, max_candidates=count, max_faces=count),
     }
-    if not np.array_equal(calls["ours"](), calls["seed"]()):
-        raise ValueError("our NMS returns other indices than the seed's")
+    if not np.array_equal(calls["ours"](), calls["faster_rcnn"]()):
+        raise ValueError("our NMS returns other indices than Faster R-CNN's")
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = np.random.default_rng(0)
     names = list(calls)
@@ -73,7 +73,7 @@ def compare(boxes: np.ndarray, scores: np.ndarray, rounds: int) -> dict[str, Any
             calls[names[at]]()
             times[names[at]].append(1000 * (time.perf_counter() - start))
     result: dict[str, Any] = {f"{name}_ms": round(float(np.median(values)), 3) for name, values in times.items()}
-    for other in ("seed", "opencv"):
+    for other in ("faster_rcnn", "opencv"):
         result[f"to_{other}"] = round(float(np.median(np.divide(times["ours"], times[other]))), 3)
     return result | {"boxes": count, "kept": len(calls["ours"]())}
 
@@ -82,12 +82,12 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
     """The command; returns what the JSON holds."""
     cv2.setNumThreads(1)
     report = {}
-    print(f"{'':<16}{'kept':>6}{'seed ms':>10}{'OpenCV ms':>11}{'ours ms':>10}{'÷ seed':>8}{'÷ OpenCV':>10}")
+    print(f"{'':<16}{'kept':>6}{'R-CNN ms':>10}{'OpenCV ms':>11}{'ours ms':>10}{'÷ R-CNN':>8}{'÷ OpenCV':>10}")
     for name, clusters in tqdm(CLUSTERS.items(), unit="set", leave=False, disable=None):
         row = report[name] = compare(*make_boxes(args.boxes, clusters, args.seed), args.rounds)
         print(
-            f"{name:<16}{row['kept']:>6}{row['seed_ms']:>10.2f}{row['opencv_ms']:>11.2f}{row['ours_ms']:>10.2f}"
-            f"{row['to_seed']:>8.2f}{row['to_opencv']:>10.2f}"
+            f"{name:<16}{row['kept']:>6}{row['faster_rcnn_ms']:>10.2f}{row['opencv_ms']:>11.2f}{row['ours_ms']:>10.2f}"
+            f"{row['to_faster_rcnn']:>8.2f}{row['to_opencv']:>10.2f}"
         )
     if args.json:
         write_text(Path(args.json), json.dumps(report, indent=1) + "\n")

@@ -101,7 +101,7 @@ def ours(file: str, height: int, width: int) -> Peer:
         f"ours: {Path(file).stem}, {detector.spec.quantization}",
         detector.interpreter_name,
         lambda image, threshold: detector.detect(image, threshold, ModelSpec.iou_threshold),
-        detector._interpreter.invoke,
+        detector.invoke,
         Path(file).stat().st_size,
         ("retinaface-keras",),
     )

@@ -40,9 +40,9 @@ from rf_keras.evaluate import AP_SCORE_THRESHOLD, evaluate
 from rf_keras.ground_truth import Truth, read_truth
 from rf_keras.synthetic import synthetic_dir
 from tflite.command import user_errors
-from tflite.files import expand_inputs, write_text
+from tflite.files import write_text
+from tflite.images import expand_inputs, read_image
 from tflite.postprocess import Detections
-from tflite.preprocess import read_image
 from tflite.spec import read_spec
 
 WARM_UP_RUNS = 3

@@ -18,8 +18,8 @@ from tqdm import tqdm
 from quantization.simulate import INPUT, LEAKY_STEPS, LEAKY_UNIT, Ranges, input_range, range_keys
 from rf_keras.backbones import LEAKY_SLOPE
 from rf_keras.config import ModelConfig
-from tflite.files import expand_inputs
-from tflite.preprocess import ImageError, letterbox, read_image
+from tflite.images import ImageError, expand_inputs, read_image
+from tflite.preprocess import letterbox
 from tflite.spec import ModelSpec
 
 METHODS = ("percentile", "minmax", "mse")

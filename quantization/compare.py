@@ -34,8 +34,8 @@ from tflite.benchmark import measure_stages
 from tflite.command import user_errors
 from tflite.detector import FaceDetector
 from tflite.files import write_text
+from tflite.images import read_image
 from tflite.postprocess import Detections
-from tflite.preprocess import read_image
 from tflite.spec import ModelSpec, read_spec
 
 SHOWN_SCORE = ModelSpec.score_threshold  # disagreement counts faces above it

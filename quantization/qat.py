@@ -43,7 +43,7 @@ from rf_keras.teacher import Teacher, check_teachable
 from rf_keras.train_flags import numbers
 from rf_keras.wider import LabelError, Sample
 from tflite.command import flags_only, user_errors
-from tflite.files import expand_inputs
+from tflite.images import expand_inputs
 
 SWAPPED = "swapped.keras"  # after the float tuning of --activation_swap
 

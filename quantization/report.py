@@ -13,7 +13,7 @@ import numpy as np
 
 from rf_keras.wider_ap import SUBSETS
 from tflite.draw import draw_detections
-from tflite.preprocess import read_image
+from tflite.images import read_image
 
 if TYPE_CHECKING:
     from quantization.compare import Column, Disagreement

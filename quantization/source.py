@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import rf_keras
 from rf_keras.model_file import read_config
 from rf_keras.run_dir import BEST, CONFIG, LAST, newest_run
 from rf_keras.synthetic import DEFAULT_SIZE as SYNTHETIC_SIZE
 from rf_keras.synthetic import synthetic_dir
+from rf_keras.weights_files import shipped_weights
 
-SHIPPED_WEIGHTS = Path(rf_keras.__file__).parent / "weights" / "retinaface_mobilenet0.25.keras"
+SHIPPED_WEIGHTS = "retinaface_mobilenet0.25.keras"
 DEFAULT_SIZE = 640
 
 
@@ -53,11 +53,12 @@ def find_source(weights: str | None) -> Source:
         run = newest_run()
         if run is not None and any((run / name).exists() for name in (BEST, LAST)):
             return _from_run(run, f"newest run {run}")
-        if SHIPPED_WEIGHTS.exists():
-            return _from_file(SHIPPED_WEIGHTS, "shipped weights")
+        shipped = shipped_weights(SHIPPED_WEIGHTS)
+        if shipped is not None:
+            return _from_file(shipped, "shipped weights")
         raise ValueError(
-            f"no --weights given, no run with weights below {Path('runs').resolve()} and no {SHIPPED_WEIGHTS.name} "
-            "shipped; train first (python -m rf_keras.train) or give --weights"
+            f"no --weights given, no run with weights below {Path('runs').resolve()}, and {SHIPPED_WEIGHTS} is only in "
+            "a checkout of the repository: start there, train first (python -m rf_keras.train), or give --weights"
         )
     path = Path(weights)
     if path.is_dir():

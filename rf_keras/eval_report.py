@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from rf_keras.wider_ap import Curve, first_on_face
-from tflite.files import replacing, write_image
-from tflite.preprocess import read_image
+from tflite.files import replacing
+from tflite.images import read_image, write_image
 from tflite.spec import ModelSpec
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from rf_keras.wider_ap import SUBSETS, Curve, Matches, average_precision, first_
 from tflite.command import flags_only, user_errors
 from tflite.detector import FaceDetector
 from tflite.files import write_text
+from tflite.images import read_image
 from tflite.postprocess import Detections
-from tflite.preprocess import read_image
 from tflite.spec import ModelSpec
 
 AP_SCORE_THRESHOLD = 0.02  # low, so that the curve reaches high recall (DESIGN §9)

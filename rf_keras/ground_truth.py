@@ -10,7 +10,7 @@ import numpy as np
 
 from rf_keras.wider import LABEL_FILE, Sample, read_labels
 from rf_keras.wider_ap import GroundTruthError, OfficialFaces, inclusive_iou, read_ground_truth
-from tflite.preprocess import IMAGE_SUFFIXES
+from tflite.images import IMAGE_SUFFIXES
 
 SAME_BOX_IOU = 0.9  # both sources hold the annotators' boxes; rounding aside they are equal
 

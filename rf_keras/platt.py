@@ -35,9 +35,9 @@ from rf_keras.wider_ap import Matches, average_precision, first_on_face, match_d
 from tflite.command import flags_only, user_errors
 from tflite.decode import sigmoid
 from tflite.files import write_text
+from tflite.images import read_image
 from tflite.nms import nms
 from tflite.postprocess import to_image
-from tflite.preprocess import read_image
 from tflite.spec import ModelSpec
 
 Line = tuple[float, float]  # slope, offset: logit' = slope · logit + offset

@@ -49,7 +49,7 @@ from rf_keras.wider import Sample
 from tflite.command import flags_only, user_errors
 from tflite.draw import draw_detections
 from tflite.files import write_text
-from tflite.preprocess import read_image
+from tflite.images import read_image
 from tflite.spec import ModelSpec
 
 # What the collective operations of the remaining workers end with.

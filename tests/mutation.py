@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -125,6 +126,7 @@ def run_child(tree: Path, files: Sequence[str], known: Costs, report: Path) -> N
     """Run the tests on the copy and write what failed first; the process that does this was forked for it."""
     import hypothesis
 
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     log = os.open(report.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -155,10 +157,13 @@ def run_tests(tree: Path, files: Sequence[str], known: Costs, longest: float | N
     start = time.monotonic()
     child = multiprocessing.get_context("fork").Process(target=run_child, args=(tree, files, known, report))
     child.start()
-    child.join(longest)
-    if child.is_alive():
+    try:
+        child.join(longest)
+        endless = child.is_alive()
+    finally:  # also where this process is told to end
         child.kill()
         child.join()
+    if endless:
         return Outcome(f"no end after {longest:.0f} s", time.monotonic() - start, known)
     seconds = time.monotonic() - start
     if not report.exists():
@@ -228,6 +233,7 @@ def check(texts: Sequence[str]) -> int:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return check(sys.argv[1:])
     except (MutantError, RunError) as error:

@@ -1,6 +1,6 @@
 """How long each stage takes: letterbox, table, invoke, decode, NMS; cold start and peak memory.
 
-    python -m tflite.benchmark --model M.tflite [--image I] [--threads 1,2] [--runs 100] [--json F]
+    python -m tflite.benchmark [--model M.tflite] [--image I] [--threads 1,2] [--runs 100] [--json F]
 
 Starts from a decoded image. Cold start is a fresh process: Python, imports, loading the model, first faces. The JSON
 holds, for each stage S and for end_to_end, "S_ms": {threads: {"p50": ms, "p90": ms}}.
@@ -8,25 +8,26 @@ holds, for each stage S and for end_to_end, "S_ms": {threads: {"p50": ms, "p90":
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from absl import app, flags
 from tqdm import tqdm
 
-from tflite.command import flags_only, user_errors
-from tflite.detector import FaceDetector
-from tflite.files import write_text
+from tflite.command import option, start
+from tflite.detector import STAGES, FaceDetector
+from tflite.images import read_image
 from tflite.interpreter import ModelError
-from tflite.preprocess import read_image
+from tflite.messages import printable
+from tflite.outputs import OutputPlan, UsageError, check_text_file
+from tflite.shipped import DEFAULT_NAME, find_model
 
-STAGES = ("letterbox", "table", "invoke", "decode", "nms", "end_to_end")
+END_TO_END = "end_to_end"
 WARM_UP_RUNS = 5
 COLD_STARTS = 5
 
@@ -37,7 +38,7 @@ COLD_START = """
 import time; start = time.perf_counter()
 import sys, resource
 from tflite.detector import FaceDetector
-from tflite.preprocess import read_image
+from tflite.images import read_image
 imported = time.perf_counter()
 detector = FaceDetector(sys.argv[1], int(sys.argv[2]))
 loaded = time.perf_counter()
@@ -57,34 +58,27 @@ if sys.platform == "linux":
 """
 
 
-def define_flags() -> None:
-    """Called by the command only: absl's flags are global, and an import must not claim their names."""
-    flags.DEFINE_string("model", None, "Model file (.tflite).", required=True)
-    flags.DEFINE_string("image", None, "Image to detect in (default: grey noise of 640×480, without faces).")
-    flags.DEFINE_list("threads", ["1"], "Numbers of interpreter threads to measure, e.g. 1,2,4.")
-    flags.DEFINE_integer("runs", 100, "Timed runs per number of threads.", lower_bound=1)
-    flags.DEFINE_string("json", None, "Write the figures to this JSON file.")
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """The command's flags."""
+
+    model: str = option(DEFAULT_NAME, "model file (.tflite), or the name of a shipped one")
+    image: str | None = option(None, "image to detect in (grey noise of 640×480, without faces, where not given)")
+    threads: tuple[int, ...] = option((1,), "numbers of interpreter threads to measure, e.g. 1,2,4", low=1, high=256)
+    runs: int = option(100, "timed runs per number of threads", low=1)
+    json: Path | None = option(None, "file to write the figures to")
 
 
 def measure_stages(detector: FaceDetector, image: np.ndarray, runs: int) -> dict[str, np.ndarray]:
-    """Milliseconds [runs] of each stage of `STAGES`."""
-    times = {stage: np.empty(runs) for stage in STAGES}
-    progress = tqdm(range(-WARM_UP_RUNS, runs), unit="run", disable=None)  # None: on a terminal only
-    for run in progress:
-        start = last = time.perf_counter()
-        laps: dict[str, float] = {}
-
-        def mark(stage: str) -> None:
-            nonlocal last
-            now = time.perf_counter()
-            laps[stage] = now - last  # noqa: B023 (called in this turn of the loop only)
-            last = now
-
-        detector._run(image, None, None, mark)
-        laps["end_to_end"] = time.perf_counter() - start
+    """Milliseconds [runs] of each stage of `STAGES` and of all together."""
+    times = {stage: np.empty(runs) for stage in (*STAGES, END_TO_END)}
+    for run in tqdm(range(-WARM_UP_RUNS, runs), unit="run", disable=None):  # None: on a terminal only
+        start = time.perf_counter()
+        seconds = detector.detect_timed(image)[1]
+        seconds[END_TO_END] = time.perf_counter() - start
         if run >= 0:
-            for stage, seconds in laps.items():
-                times[stage][run] = 1000 * seconds
+            for stage, value in seconds.items():
+                times[stage][run] = 1000 * value
     return times
 
 
@@ -114,25 +108,47 @@ def measure_cold_start(model: str, threads: int, image: str | None) -> dict[str,
     }
 
 
-def run(model: str, image_path: str | None, threads: list[int], runs: int) -> dict[str, Any]:
-    """All figures, JSON-ready."""
-    if image_path:
-        image = read_image(image_path)
+def benchmark(options: BenchmarkOptions) -> dict[str, Any]:
+    """The command: prints the figures and returns them, JSON-ready.
+
+    Raises:
+        SpecError, ModelError: the model cannot be used.
+        ImageError: the image cannot be read.
+        UsageError: no number of threads, or --json would overwrite the model or the image.
+    """
+    if not options.threads:
+        raise UsageError("--threads is empty, expected whole numbers such as 1,2,4")
+    path = find_model(options.model)
+    plan = OutputPlan()
+    plan.protect(path, f"the model {printable(path)}")
+    if options.image:
+        plan.protect(Path(options.image), f"the image {printable(options.image)}")
+    if options.json and str(options.json) != "-":
+        check_text_file("--json", options.json)
+        plan.claim(options.json, "--json")
+    if options.image:
+        image = read_image(options.image)
     else:
         image = np.random.default_rng(0).integers(100, 156, (480, 640, 3), dtype=np.uint8)
-    report: dict[str, Any] = {f"{stage}_ms": {} for stage in STAGES}
-    for count in threads:
-        with FaceDetector(model, count) as detector:
+    report: dict[str, Any] = {f"{stage}_ms": {} for stage in (*STAGES, END_TO_END)}
+    for count in options.threads:
+        with FaceDetector(path, count) as detector:
             cv2.setNumThreads(count)
-            times = measure_stages(detector, image, runs)
+            times = measure_stages(detector, image, options.runs)
             report["faces"] = len(detector.detect(image))
             report["interpreter"] = detector.interpreter_name
             report["input"] = [detector.spec.input_height, detector.spec.input_width]
         for stage, values in times.items():
             p50, p90 = np.percentile(values, (50, 90)).round(3).tolist()
             report[f"{stage}_ms"][str(count)] = {"p50": p50, "p90": p90}
-    report |= measure_cold_start(model, threads[0], image_path)
-    report |= {"model": model, "model_bytes": Path(model).stat().st_size, "image": list(image.shape[:2]), "runs": runs}
+    report |= measure_cold_start(str(path), options.threads[0], options.image)
+    report |= {
+        "model": str(path),
+        "model_bytes": path.stat().st_size,
+        "image": list(image.shape[:2]),
+        "runs": options.runs,
+    }
+    print(table(report))
     return report
 
 
@@ -145,7 +161,7 @@ def table(report: dict[str, Any]) -> str:
         f"image {report['image'][1]}×{report['image'][0]}, {report['faces']} faces, {report['runs']} runs; ms",
         "".join([f"{'threads':<12}", *(f"{count:>9} p50{'p90':>9}" for count in threads)]),
     ]
-    for stage in STAGES:
+    for stage in (*STAGES, END_TO_END):
         cells = (report[f"{stage}_ms"][count] for count in threads)
         lines.append("".join([f"{stage:<12}", *(f"{c['p50']:>13.2f}{c['p90']:>9.2f}" for c in cells)]))
     ratios = (report["end_to_end_ms"][c]["p50"] / report["invoke_ms"][c]["p50"] for c in threads)
@@ -158,18 +174,5 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str]) -> None:
-    flags_only(argv)
-    options = flags.FLAGS
-    with user_errors():
-        if not options.threads or not all(t.isdecimal() and 0 < int(t) <= 256 for t in options.threads):
-            raise ValueError(f"--threads is {','.join(options.threads)!r}, expected whole numbers such as 1,2,4")
-        report = run(options.model, options.image, [int(t) for t in options.threads], options.runs)
-        print(table(report))
-        if options.json:
-            write_text(Path(options.json), json.dumps(report, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    start(benchmark, BenchmarkOptions)

@@ -8,56 +8,70 @@ the exit code 1; the others are processed all the same. A truncated image counts
 
 --json writes an object: file as given (for a frame: file#number) → list of faces by score descending, each
 {"box": [x1, y1, x2, y2], "score": s, "landmarks": [[x, y]×5]} in image pixels, score 0-1; landmarks are left eye, right
-eye, nose, left and right mouth corner (left of the picture). --jsonl writes a line per image as it goes:
+eye, nose, left and right mouth corner (left of the picture). --jsonl appends a line per image as it goes:
 {"file": …, "faces": […]}, with "frame" and "time" in seconds for videos. F may be -, for stdout.
+
+No output may be an input or another output: that is checked before the first image. Ctrl-C, SIGTERM and SIGHUP end it
+after the image at hand, with --json of those that were done; the exit code is then 130, 143 or 129.
 """
 
 from __future__ import annotations
 
+import queue
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from absl import app, flags
 from tqdm import tqdm
 
-from tflite.command import user_errors
+from tflite.command import option, start
 from tflite.detector import FaceDetector
-from tflite.files import expand_inputs
-from tflite.interpreter import ModelError
+from tflite.images import ImageError, expand_inputs, read_image
+from tflite.messages import Console, note, printable
+from tflite.outputs import UsageError
 from tflite.postprocess import Detections
-from tflite.preprocess import ImageError, read_image
-from tflite.results import Results, Stopped, UsageError
+from tflite.results import STDOUT, PipeClosed, Results, Stopped
+from tflite.shipped import DEFAULT_NAME
+from tflite.signals import Interrupted, Signals
 from tflite.tiling import detect_tiled
 from tflite.video import Video
 
-# The newest shipped model; the one place that names it.
-DEFAULT_MODEL = Path(__file__).parent / "models" / "retinaface_fast_640_int8.tflite"
+PIPE_CLOSED_CODE = 141  # 128 + SIGPIPE
 
 Find = Callable[[np.ndarray], Detections]
 
 
-def define_flags() -> None:
-    """Called by the command only: absl's flags are global, and an import must not claim their names."""
-    text, number = flags.DEFINE_string, flags.DEFINE_integer
-    text("model", str(DEFAULT_MODEL), "Model file (.tflite) written by quantization/convert.py.")
-    text("source", None, "Video file, or number of a camera (0 is the first), in place of images.")
-    text("output", None, "Annotated image or video (a file, for one input) or folder (keeps names below a folder).")
-    text("json", None, "Write the faces of all images to this JSON file.")
-    text("jsonl", None, "Write one JSON line per image to this file, or - for stdout.")
-    text("crops", None, "Folder for one aligned 112×112 PNG per face (ArcFace template).")
-    flags.DEFINE_bool("blur", False, "Make faces unrecognisable in --output instead of drawing boxes.")
-    flags.DEFINE_bool("show", False, "Show each image in a window; any key goes on, Esc or q ends.")
-    number("tile", None, "Also detect on overlapping tiles of this many pixels: small faces in large photos.", 32)
-    flags.DEFINE_float("score_threshold", None, "Smallest probability of a face, 0-1 (default: the model's).", 0, 1)
-    flags.DEFINE_float(
-        "iou_threshold", None, "Overlap above which the weaker box goes, 0-1 (default: the model's).", 0, 1
+@dataclass(frozen=True)
+class DetectOptions:
+    """The command's flags."""
+
+    images: tuple[str, ...] = option((), "image files, folders, patterns, or - for stdin", arguments="only")
+    model: str = option(DEFAULT_NAME, "model file (.tflite), or the name of a shipped one: fast_320, mnet025_640, …")
+    source: str | None = option(None, "video file, or number of a camera (0 is the first), in place of images")
+    output: str | None = option(
+        None, "annotated image or video (a file, for one input) or folder (keeps names below a folder)"
     )
-    number("num_threads", None, "CPU threads (default: one per core, at most 4).", 1)
+    json: str | None = option(None, "write the faces of all images to this JSON file, or - for stdout")
+    jsonl: str | None = option(None, "append one JSON line per image to this file, or - for stdout")
+    crops: str | None = option(None, "folder for one aligned 112×112 PNG per face (ArcFace template)")
+    blur: bool = option(False, "make faces unrecognisable in --output instead of drawing boxes")
+    show: bool = option(False, "show each image in a window; any key goes on, Esc or q ends")
+    tile: int | None = option(
+        None, "also detect on overlapping tiles of this many pixels: small faces in large photos", low=32
+    )
+    score_threshold: float | None = option(
+        None, "smallest probability of a face, 0-1 (the model's where not given)", low=0, high=1
+    )
+    iou_threshold: float | None = option(
+        None, "overlap above which the weaker box goes, 0-1 (the model's where not given)", low=0, high=1
+    )
+    num_threads: int | None = option(None, "CPU threads (one per core, at most 4, where not given)", low=1)
 
 
 def load_detector(model: str, num_threads: int | None) -> FaceDetector:
@@ -66,120 +80,176 @@ def load_detector(model: str, num_threads: int | None) -> FaceDetector:
     Raises:
         SpecError, ModelError: the model cannot be used.
     """
-    if model == str(DEFAULT_MODEL) and not DEFAULT_MODEL.exists():
-        raise ModelError(f"{model}: no model is shipped here; expected --model M.tflite (quantization/convert.py)")
     detector = FaceDetector(model, num_threads)
     cv2.setNumThreads(detector.num_threads)
     spec = detector.spec
-    print(
-        f"{model}: {spec.quantization} {spec.input_width}×{spec.input_height}, {detector.interpreter_name}, "
-        f"{detector.num_threads} thread{'s' * (detector.num_threads != 1)}",
-        file=sys.stderr,
+    note(
+        f"{detector.name}: {spec.quantization} {spec.input_width}×{spec.input_height}, {detector.interpreter_name}, "
+        f"{detector.num_threads} thread{'s' * (detector.num_threads != 1)}"
     )
     return detector
 
 
 def read_input(path: Path) -> np.ndarray:
-    return read_image(sys.stdin.buffer.read(), "stdin") if str(path) == "-" else read_image(path)
+    return read_image(sys.stdin.buffer.read(), "stdin") if str(path) == STDOUT else read_image(path)
 
 
-def read_ahead(paths: list[Path]) -> Iterator[Future[np.ndarray]]:
-    """Read the next image while the caller detects on this one; a future raises what reading raised."""
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(read_input, paths[0])
-        for path in paths[1:]:
-            current, following = following, pool.submit(read_input, path)
-            yield current
-        yield following
+def read_ahead(paths: Sequence[Path]) -> Iterator[Future[np.ndarray]]:
+    """Read the next image while the caller detects on this one; a future raises what reading raised.
+
+    In a thread that does not outlive the process: one may wait for ever on a pipe.
+    """
+    ready: queue.SimpleQueue[Future[np.ndarray]] = queue.SimpleQueue()
+    permits = threading.Semaphore(2)  # the one at hand and the next
+    stopped = threading.Event()
+
+    def read_all() -> None:
+        for path in paths:
+            permits.acquire()
+            if stopped.is_set():
+                return
+            future: Future[np.ndarray] = Future()
+            try:
+                future.set_result(read_input(path))
+            except BaseException as error:
+                future.set_exception(error)
+            ready.put(future)
+
+    threading.Thread(target=read_all, daemon=True).start()
+    try:
+        for _ in paths:
+            yield ready.get()
+            permits.release()
+    finally:
+        stopped.set()
+        permits.release()
 
 
-def run_images(inputs: list[tuple[Path, Path]], find: Find, results: Results, say: Callable[[str], None]) -> list[str]:
-    """Process image files; returns a line for each that failed."""
-    errors = []
-    progress = tqdm(total=len(inputs), unit="image", disable=None)  # None: on a terminal only
-    start_all = time.monotonic()
-    for (path, name), future in zip(inputs, read_ahead([path for path, _ in inputs]), strict=True):
+class Run:
+    """One run of the command over images or over a video.
+
+    Attributes:
+        errors: a line for each input that failed.
+        done: images or frames that are finished.
+    """
+
+    def __init__(self, find: Find, results: Results, signals: Signals, say: Callable[[str], None]) -> None:
+        self._find, self._results, self._signals, self._say = find, results, signals, say
+        self.errors: list[str] = []
+        self.done = 0
+
+    def images(self, inputs: Sequence[tuple[Path, Path]]) -> None:
+        """Process image files."""
+        start_all = time.monotonic()
+        reader = read_ahead([path for path, _ in inputs])
+        with tqdm(total=len(inputs), unit="image", disable=None) as progress:  # None: on a terminal only
+            for path, name in inputs:
+                self._image(path, name, self._signals.wait(reader.__next__))
+                self.done += 1
+                progress.update()
+        if len(inputs) > 1:
+            rate = len(inputs) / (time.monotonic() - start_all)
+            note(f"{len(inputs)} images, {rate:.1f} images/s with reading and writing")
+
+    def _image(self, path: Path, name: Path, future: Future[np.ndarray]) -> None:
         try:
             image = future.result()
             start = time.perf_counter()
-            found = find(image)
+            found = self._find(image)
             milliseconds = 1000 * (time.perf_counter() - start)
-            results.add(str(path), Path("stdin.png") if str(path) == "-" else name, image, found)
+            self._results.add(str(path), name, image, found)
         except ImageError as error:
-            errors.append(str(error))
+            self.errors.append(str(error))
         except OSError as error:
-            errors.append(f"{path}: cannot write its output ({error.filename}: {error.strerror})")
+            self.errors.append(f"{path}: cannot write its output ({error.filename}: {error.strerror})")
         else:
             best = f", best score {found.scores[0]:.3f}" if len(found) else ""
-            say(f"{path}: {len(found)} face{'s' * (len(found) != 1)}{best} ({milliseconds:.1f} ms)")
-        progress.update()
-    progress.close()
-    if len(inputs) > 1:
-        rate = len(inputs) / (time.monotonic() - start_all)
-        print(f"{len(inputs)} images, {rate:.1f} images/s with reading and writing", file=sys.stderr)
-    return errors
+            self._say(f"{path}: {len(found)} face{'s' * (len(found) != 1)}{best} ({milliseconds:.1f} ms)")
+
+    def video(self, source: str, video: Video) -> None:
+        """Process all frames.
+
+        Raises:
+            ImageError: there is none that can be decoded.
+        """
+        start, faces, frames = time.monotonic(), 0, iter(video)
+        with tqdm(total=video.frames or None, unit="frame", disable=None) as progress:
+            while (frame := self._signals.wait(lambda: next(frames, None))) is not None:
+                found = self._find(frame)
+                faces += len(found)
+                self._results.add(source, Path(f"frame_{self.done:06d}"), frame, found, self.done)
+                self.done += 1
+                progress.update()
+        if not self.done:
+            raise ImageError(f"{printable(source)}: not one frame can be decoded, expected a complete video")
+        rate = self.done / (time.monotonic() - start)
+        note(f"{source}: {self.done} frames, {faces} faces, {rate:.1f} frames/s")
 
 
-def run_video(source: str, video: Video, find: Find, results: Results) -> None:
-    """Process all frames; Ctrl-C ends a camera's stream like the end of a file."""
-    progress = tqdm(total=video.frames or None, unit="frame", disable=None)
-    start = time.monotonic()
-    frames = faces = 0
-    try:
-        for number, frame in enumerate(video):
-            found = find(frame)
-            faces += len(found)
-            results.add(source, Path(f"frame_{number:06d}"), frame, found, number)
-            frames += 1
-            progress.update()
-    except KeyboardInterrupt:
-        pass
-    progress.close()
-    if not frames:
-        raise ImageError(f"{source}: not one frame can be decoded, expected a complete video")
-    rate = frames / (time.monotonic() - start)
-    print(f"{source}: {frames} frames, {faces} faces, {rate:.1f} frames/s", file=sys.stderr)
+def detect_files(options: DetectOptions) -> int:
+    """The command; returns the exit code.
 
-
-def run(arguments: list[str], options: flags.FlagValues) -> int:
-    """The command; returns the exit code."""
-    if bool(options.source) == bool(arguments):
+    Raises:
+        UsageError: options that do not fit together, or outputs that would destroy a file.
+        SpecError, ModelError: the model cannot be used.
+        ImageError: the video cannot be opened.
+        OSError: --json or --jsonl cannot be written.
+    """
+    if bool(options.source) == bool(options.images):
         raise UsageError(
             "expected image files, folders, patterns or -, or else --source VIDEO (--help lists the flags)"
         )
-    inputs, errors = expand_inputs(arguments)
-    video = Video(options.source) if options.source else None
-    if video or inputs:
-        detector = load_detector(options.model, options.num_threads)
-        with Results(options, len(inputs), video.fps if video else 0) as results:
-
-            def find(image: np.ndarray) -> Detections:
-                if options.tile:
-                    return detect_tiled(detector, image, options.tile, options.score_threshold, options.iou_threshold)
-                return detector.detect(image, options.score_threshold, options.iou_threshold)
-
-            def say(line: str) -> None:
-                tqdm.write(line, file=sys.stderr if "-" in (options.json, options.jsonl) else sys.stdout)
-
-            try:
-                if video:
-                    run_video(options.source, video, find, results)
-                else:
-                    errors += run_images(inputs, find, results, say)
-            except Stopped:
-                pass
+    inputs, errors = expand_inputs(options.images)
+    inputs = [(path, Path("stdin.png") if str(path) == STDOUT else name) for path, name in inputs]
+    code = 0
+    if options.source or inputs:
+        with Signals() as signals:
+            code, failed = _run(options, inputs, signals)
+        errors += failed
     if errors:
-        print(f"{len(errors)} input{'s' * (len(errors) != 1)} failed:", file=sys.stderr)
+        note(f"{len(errors)} input{'s' * (len(errors) != 1)} failed:")
         for line in errors:
-            print(f"  {line}", file=sys.stderr)
-    return 1 if errors else 0
+            note(f"  {line}")
+    return code or (1 if errors else 0)
 
 
-def main(argv: list[str]) -> int:
-    with user_errors():
-        return run(argv[1:], flags.FLAGS)
+def _run(options: DetectOptions, inputs: list[tuple[Path, Path]], signals: Signals) -> tuple[int, list[str]]:
+    """Exit code of an early end, else 0; and a line for each input that failed."""
+    console = Console()
+    video = Video(options.source) if options.source else None
+    names = None if video else {str(path): name for path, name in inputs}
+    results = Results(options, names, video.fps if video else 0.0, console)
+    detector = load_detector(options.model, options.num_threads)
+
+    def find(image: np.ndarray) -> Detections:
+        if options.tile:
+            return detect_tiled(detector, image, options.tile, options.score_threshold, options.iou_threshold)
+        return detector.detect(image, options.score_threshold, options.iou_threshold)
+
+    def say(line: str) -> None:
+        with tqdm.external_write_mode():
+            if STDOUT in (options.json, options.jsonl):
+                note(line)
+            else:
+                console.write(printable(line) + "\n")
+
+    run = Run(find, results, signals, say)
+    try:
+        with results:
+            if video:
+                run.video(options.source or "", video)
+            else:
+                run.images(inputs)
+    except Stopped:
+        return 0, run.errors
+    except PipeClosed:
+        return PIPE_CLOSED_CODE, run.errors
+    except Interrupted as stop:
+        total = f" of {len(inputs)} images" if not video else " frames"
+        note(f"{stop}: stopped after {run.done}{total}")
+        return stop.exit_code, run.errors
+    return 0, run.errors
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    start(detect_files, DetectOptions)

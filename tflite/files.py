@@ -1,78 +1,76 @@
-"""Input paths of the commands, and output files that are either complete or absent."""
+"""Output files: either complete or absent, links followed, devices and pipes written to."""
 
 from __future__ import annotations
 
-import glob
+import contextlib
 import os
+import shutil
+import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from tflite.preprocess import IMAGE_SUFFIXES, ImageError
+# Names of what a process has open already, whatever that is: a redirected stdout must not be renamed over.
+OPEN_FILES = ("/dev/std", "/dev/fd/", "/proc/")
 
 
-def expand_inputs(arguments: Sequence[str]) -> tuple[list[tuple[Path, Path]], list[str]]:
-    """Files named by paths, folders (searched recursively for `IMAGE_SUFFIXES`) and glob patterns.
-
-    Returns:
-        (path, name for the output relative to an output folder) in the order given, folders and patterns sorted, each
-        file once and each name once; and one line for each argument that gives no file.
-    """
-    found: dict[Path, Path] = {}
-    taken: set[Path] = set()
-    errors = []
-    for argument in arguments:
-        path = Path(argument)
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            matches = [(p, p.relative_to(path)) for p in inside]
-            if not matches:
-                errors.append(f"{argument}: no image in the folder, expected {' '.join(IMAGE_SUFFIXES)}")
-        elif glob.has_magic(argument) and not path.exists():
-            paths = map(Path, sorted(glob.glob(argument, recursive=True)))  # noqa: PTH207 (Path.glob takes no absolute one)
-            matches = [(p, Path(p.name)) for p in paths if p.is_file()]
-            if not matches:
-                errors.append(f"{argument}: no file matches the pattern")
-        else:
-            matches = [(path, Path(path.name))]
-        for p, name in matches:
-            if p not in found:
-                found[p] = _free(name, taken)
-                taken.add(found[p])
-    return list(found.items()), errors
-
-
-def _free(name: Path, taken: set[Path]) -> Path:
-    """`name`, or with a number where another folder's file has it already: outputs must not overwrite each other."""
-    candidate, number = name, 1
-    while candidate in taken:
-        number += 1
-        candidate = name.with_name(f"{name.stem}_{number}{name.suffix}")
-    return candidate
+def is_special(path: Path) -> bool:
+    """Whether there is something at `path` that bytes go into but that no file may replace: a pipe, a device."""
+    if str(path.absolute()).startswith(OPEN_FILES):
+        return True
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path with the same suffix in the same folder; renamed to `path` at the end, removed on an error.
+    """A temporary path with the same suffix; at the end it takes the place of `path`, on an error it is removed.
 
-    Folders are made. A killed command leaves the old file or the new one, never half of one.
+    Folders are made. Of a link, the file that it points to is replaced. Into a pipe or a device the finished bytes are
+    written. A killed command leaves the old file or the new one, never half of one.
+
+    Raises:
+        OSError: naming `path`, not the temporary file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=path.suffix, prefix=f".{path.stem}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    special = is_special(path)
+    target = path if special else Path(os.path.realpath(path))
+    temporary = None
     try:
+        if special:
+            folder = None
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder = target.parent
+        # The whole name could be too long with what is added to it.
+        handle, name = tempfile.mkstemp(suffix=target.suffix, prefix=f".{target.stem[:100]}.", dir=folder)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private
-        temporary.replace(path)
+        if special:
+            with temporary.open("rb") as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+        else:
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp makes files private
+            temporary.replace(target)
+    except OSError as error:
+        if error.strerror and error.filename in (None, name_of(temporary)):
+            raise type(error)(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def name_of(path: Path | None) -> str | None:
+    """`str(path)`, None of None."""
+    return None if path is None else str(path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -81,17 +79,17 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Write a uint8 BGR image in the format of the suffix.
+def free_name(name: Path, taken: set[Path], numbers: dict[Path, int]) -> Path:
+    """`name`, or with a number where it is taken already: outputs must not overwrite each other.
 
-    Raises:
-        ImageError: OpenCV cannot write that format.
+    Args:
+        taken: names given so far; this one is added.
+        numbers: name → the last number given to it, so that thousands of equal names take no longer than others.
     """
-    try:
-        ok, data = cv2.imencode(path.suffix or ".", image)
-    except cv2.error:
-        ok = False
-    if not ok:
-        raise ImageError(f"{path}: cannot write this image format, expected e.g. .jpg or .png")
-    with replacing(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+    candidate, number = name, numbers.get(name, 1)
+    while candidate in taken:
+        number += 1
+        candidate = name.with_name(f"{name.stem}_{number}{name.suffix}")
+    numbers[name] = number
+    taken.add(candidate)
+    return candidate

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
@@ -11,10 +12,55 @@ from tflite.decode import Candidates, sigmoid
 from tflite.nms import nms
 from tflite.spec import ModelSpec
 
+Point = tuple[float, float]
 
-@dataclass(frozen=True)
+
+class Box(NamedTuple):
+    """Corners in image pixels."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+class Landmarks(NamedTuple):
+    """Points x, y in image pixels, in the order of `tflite.spec.LANDMARK_NAMES`; left = the left of the picture."""
+
+    left_eye: Point
+    right_eye: Point
+    nose: Point
+    left_mouth: Point
+    right_mouth: Point
+
+
+class Face(NamedTuple):
+    """One face.
+
+    Attributes:
+        box: x1, y1, x2, y2 in image pixels, clipped to the image.
+        score: probability 0-1.
+        landmarks: five named points in image pixels, not clipped.
+    """
+
+    box: Box
+    score: float
+    landmarks: Landmarks
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: box [x1, y1, x2, y2] and landmarks [[x, y]×5] rounded to 0.001 pixel, score to 0.000001."""
+        return {
+            "box": [round(value, 3) for value in self.box],
+            "score": round(self.score, 6),
+            "landmarks": [[round(x, 3), round(y, 3)] for x, y in self.landmarks],
+        }
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Detections:
-    """Faces of one image, by score descending.
+    """Faces of one image, by score descending: arrays over all faces, or one `Face` at a time.
+
+        len(faces), faces[0], faces[:3], faces[faces.scores > 0.9], for face in faces: …
 
     Attributes:
         boxes: float32 [N, 4], x1 y1 x2 y2 in image pixels, clipped to the image.
@@ -29,17 +75,48 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def __iter__(self) -> Iterator[Face]:
+        return (self[i] for i in range(len(self)))
+
+    @overload
+    def __getitem__(self, which: int | np.integer) -> Face: ...
+    @overload
+    def __getitem__(self, which: slice | np.ndarray | list[int]) -> Detections: ...
+    def __getitem__(self, which: int | np.integer | slice | np.ndarray | list[int]) -> Face | Detections:
+        """One `Face` for a number, `Detections` for a slice, a mask or several numbers.
+
+        Raises:
+            IndexError: there is no such face.
+        """
+        if not isinstance(which, (int, np.integer)):
+            return Detections(self.boxes[which], self.scores[which], self.landmarks[which])
+        points = ((x, y) for x, y in self.landmarks[which].tolist())
+        return Face(Box(*self.boxes[which].tolist()), float(self.scores[which]), Landmarks(*points))
+
+    def __eq__(self, other: object) -> bool:
+        """The same faces in the same order, equal in every bit."""
+        if not isinstance(other, Detections):
+            return NotImplemented
+        return (
+            np.array_equal(self.boxes, other.boxes)
+            and np.array_equal(self.scores, other.scores)
+            and np.array_equal(self.landmarks, other.landmarks)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # arrays can change
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return "Detections(0 faces)"
+        return f"Detections({len(self)} face{'s' * (len(self) != 1)}, best score {self.scores.max():.3f})"
+
     def to_list(self) -> list[dict[str, Any]]:
         """One JSON-ready dict per face: box [x1, y1, x2, y2], score, landmarks [[x, y]×5]."""
-        return [
-            {"box": box, "score": score, "landmarks": points}
-            for box, score, points in zip(
-                np.round(self.boxes.astype(np.float64), 3).tolist(),
-                np.round(self.scores.astype(np.float64), 6).tolist(),
-                np.round(self.landmarks.astype(np.float64), 3).tolist(),
-                strict=True,
-            )
-        ]
+        return [face.to_dict() for face in self]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: {"faces": `to_list()`}, as a line of `tflite.detect --jsonl` has it."""
+        return {"faces": self.to_list()}
 
 
 def to_image(boxes: np.ndarray, image_size: tuple[int, int], scale: float) -> np.ndarray:
@@ -66,9 +143,14 @@ def detections_from_candidates(
 
     Returns:
         At most `spec.max_faces` faces. NMS orders by logit: equal to the order by score, but without the ties that
-        sigmoid makes of large logits.
+        sigmoid makes of large logits. Candidates whose landmarks leave float32 in image pixels are left out.
     """
-    boxes = to_image(found.boxes, image_size, scale)
+    with np.errstate(over="ignore"):
+        boxes, landmarks = to_image(found.boxes, image_size, scale), found.landmarks / np.float32(scale)
+    logits = found.logits
+    if not np.isfinite(landmarks).all():
+        finite = np.isfinite(landmarks).all(axis=(1, 2))
+        boxes, landmarks, logits = boxes[finite], landmarks[finite], logits[finite]
     overlap = spec.iou_threshold if iou_threshold is None else iou_threshold
-    keep = nms(boxes, found.logits, overlap, max_candidates=spec.max_candidates, max_faces=spec.max_faces)
-    return Detections(boxes[keep], sigmoid(found.logits[keep]), found.landmarks[keep] / np.float32(scale))
+    keep = nms(boxes, logits, overlap, max_candidates=spec.max_candidates, max_faces=spec.max_faces)
+    return Detections(boxes[keep], sigmoid(logits[keep]), landmarks[keep])

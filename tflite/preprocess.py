@@ -1,82 +1,13 @@
-"""From a file or an array to the network's input: reading, letterbox, and one table from pixel to input value."""
+"""From an image array to the network's input: letterbox, and one table from pixel to input value."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
 
-# Named so that Pillow never hands a file to a plugin that runs another program (EPS starts Ghostscript).
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 AFFINE_TRIAL_WIDTH = 157  # pixels: several SIMD registers of 64 bytes and a remainder, also with three channels
-
-
-class ImageError(ValueError):
-    """The picture cannot be read; the message is one line that names file, finding and expectation."""
-
-
-def _decode(data: bytes) -> np.ndarray:
-    image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
-    image.load()  # the first frame; raises on truncated data, which OpenCV would fill with grey
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except Exception:
-        image.getexif().clear()  # damaged EXIF says nothing about the orientation; the pixels are fine
-    if image.mode.startswith(("I", "F")):
-        # 16-bit grey: Pillow's own conversion clips at 255 instead of scaling.
-        pixels = np.asarray(image, np.float64)
-        scale = 256 if pixels.size and pixels.max() > 255 else 1
-        grey = np.clip(np.nan_to_num(pixels / scale), 0, 255).astype(np.uint8)
-        return cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow warns about a direct conversion of palette with transparency
-    if image.mode != "RGB":  # Pillow would copy
-        image = image.convert("RGB")
-    return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR)
-
-
-def read_image(source: str | Path | bytes, name: str | None = None) -> np.ndarray:
-    """Read a picture the way a viewer shows it.
-
-    EXIF orientation is applied, grey and palette become colour, 16 bits become 8, alpha is dropped, of an animation the
-    first frame counts. A file that does not decode to its end is an error: faces in the missing part would be lost.
-
-    Args:
-        source: path, or the encoded file's bytes.
-        name: what to call it in errors; the path by default.
-
-    Returns:
-        uint8 [H, W, 3], BGR, C-contiguous.
-
-    Raises:
-        ImageError: missing, empty, truncated, no picture, or a format not in `FORMATS`.
-    """
-    name = name or ("image" if isinstance(source, bytes) else str(source))
-    if isinstance(source, bytes):
-        data = source
-    else:
-        try:
-            data = Path(source).read_bytes()
-        except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-            reason = getattr(error, "strerror", None) or error
-            raise ImageError(f"{name}: cannot read the file ({reason})") from error
-    if not data:
-        raise ImageError(f"{name}: the file is empty, expected an image")
-    try:
-        return _decode(data)
-    except Exception as error:  # Pillow's readers raise OSError, SyntaxError, struct.error, … on damaged files
-        if isinstance(error, Image.UnidentifiedImageError):
-            reason = f"{len(data)} bytes of no known image format"
-        else:
-            reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(
-            f"{name}: cannot decode ({reason}), expected a complete image ({', '.join(FORMATS)})"
-        ) from error
 
 
 def letterbox_size(image_height: int, image_width: int, height: int, width: int) -> tuple[int, int, float]:

@@ -9,14 +9,19 @@ from __future__ import annotations
 import io
 import json
 import math
+import stat
 import zipfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from tflite.messages import one_line, printable, shortened
+
 SPEC_FILE = "retinaface.json"
 FILE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every .tflite file
 FORMAT_VERSION = 1
+MAX_SPEC_BYTES = 1 << 20
+MAX_MODEL_BYTES = 1 << 31  # a flatbuffer cannot be larger
 LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")  # left = the left of the picture
 
 
@@ -93,15 +98,18 @@ def spec_from_json(text: str, name: str) -> ModelSpec:
 
     def need(ok: bool, what: str) -> None:
         if not ok:
-            raise SpecError(f"{name}: {SPEC_FILE}: {what}")
+            raise SpecError(shortened(f"{name}: {SPEC_FILE}: {printable(what)}"))
 
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise SpecError(f"{name}: {SPEC_FILE} is not valid JSON ({error})") from error
+        raise SpecError(f"{name}: {SPEC_FILE} is not valid JSON ({one_line(error)})") from error
     need(isinstance(data, dict), f"expected an object, found {type(data).__name__}")
     version = data.get("format_version")
-    need(version == FORMAT_VERSION, f"format_version is {version!r}, this runtime reads {FORMAT_VERSION}")
+    need(
+        type(version) is int and version == FORMAT_VERSION,
+        f"format_version is {version!r}, this runtime reads {FORMAT_VERSION}",
+    )
     known = {f.name for f in fields(ModelSpec)}
     data.setdefault("antialias", False)
     need(set(data) == known, f"fields missing: {sorted(known - set(data))}, unknown: {sorted(set(data) - known)}")
@@ -155,6 +163,29 @@ def attach_spec(model: bytes, spec: ModelSpec) -> bytes:
     return buffer.getvalue()
 
 
+def read_model(path: str | Path) -> bytes:
+    """A model file's bytes.
+
+    Raises:
+        SpecError: missing, unreadable, no regular file (a pipe or a device has no end), or too large for a model.
+    """
+    name = printable(path)
+    try:
+        path = Path(path)
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            raise SpecError(f"{name}: not a regular file, expected a .tflite file")
+        if found.st_size > MAX_MODEL_BYTES:
+            raise SpecError(f"{name}: {found.st_size} bytes, expected a .tflite file of at most {MAX_MODEL_BYTES}")
+        return path.read_bytes()
+    except OSError as error:
+        raise SpecError(f"{name}: cannot read the model ({error.strerror})") from error
+    except SpecError:
+        raise
+    except ValueError as error:  # a NUL byte in the name
+        raise SpecError(f"{name}: cannot read the model ({error})") from error
+
+
 def read_spec(model: str | Path | bytes, name: str | None = None) -> ModelSpec:
     """Read the spec out of a .tflite file or its bytes.
 
@@ -165,19 +196,22 @@ def read_spec(model: str | Path | bytes, name: str | None = None) -> ModelSpec:
     Raises:
         SpecError: missing, truncated, not a TFLite model, or metadata absent or invalid.
     """
-    name = name or ("model" if isinstance(model, bytes) else str(model))
+    name = name or ("model" if isinstance(model, bytes) else printable(model))
     if not isinstance(model, bytes):
-        try:
-            model = Path(model).read_bytes()
-        except OSError as error:
-            raise SpecError(f"{name}: cannot read the model ({error.strerror})") from error
+        model = read_model(model)
     if model[4:8] != FILE_IDENTIFIER:
         raise SpecError(f"{name}: not a TFLite model ({len(model)} bytes, no TFL3 identifier at byte 4)")
     try:
         with zipfile.ZipFile(io.BytesIO(model)) as archive:
-            if archive.getinfo(SPEC_FILE).file_size > 1 << 20:
+            info = archive.getinfo(SPEC_FILE)
+            # The other methods decompress a block to its end, whatever size the archive declares.
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise SpecError(f"{name}: {SPEC_FILE} is compressed by method {info.compress_type}, expected none")
+            with archive.open(info) as file:
+                data = file.read(MAX_SPEC_BYTES + 1)
+            if len(data) > MAX_SPEC_BYTES:
                 raise SpecError(f"{name}: {SPEC_FILE} is larger than 1 MiB")
-            text = archive.read(SPEC_FILE).decode("utf-8")
+            text = data.decode("utf-8")
     except SpecError:
         raise
     except Exception as error:  # a damaged archive raises BadZipFile, KeyError, zlib.error, struct.error, ValueError, …

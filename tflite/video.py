@@ -9,7 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tflite.preprocess import ImageError
+from tflite.images import ImageError
+from tflite.messages import printable
 
 VIDEO_SUFFIXES = {".mp4": "mp4v", ".avi": "MJPG", ".mov": "mp4v", ".mkv": "mp4v"}
 DEFAULT_FPS = 25.0  # where the source does not say
@@ -29,12 +30,12 @@ class Video:
     def __init__(self, source: str) -> None:
         camera = source.isdecimal()
         if not camera and not Path(source).is_file():
-            raise ImageError(f"{source}: no such file, expected a video file or the number of a camera")
+            raise ImageError(f"{printable(source)}: no such file, expected a video file or the number of a camera")
         with _quiet_opencv():
             self._capture = cv2.VideoCapture(int(source) if camera else source)
         if not self._capture.isOpened():
             kind = "camera" if camera else "video file"
-            raise ImageError(f"{source}: cannot open the {kind}, expected one that OpenCV reads")
+            raise ImageError(f"{printable(source)}: cannot open the {kind}, expected one that OpenCV reads")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else DEFAULT_FPS
         self.frames = 0 if camera else max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
@@ -70,6 +71,9 @@ class VideoSink:
         name: what to call it in errors.
         fps: frames per second.
 
+    Attributes:
+        frames: how many were written.
+
     Raises:
         ImageError: on the first frame, if OpenCV cannot write such a file.
     """
@@ -77,6 +81,7 @@ class VideoSink:
     def __init__(self, path: Path, name: str, fps: float) -> None:
         self._path, self._name, self._fps = path, name, fps
         self._writer: cv2.VideoWriter | None = None
+        self.frames = 0
 
     def write(self, frame: np.ndarray) -> None:
         if self._writer is None:
@@ -85,6 +90,7 @@ class VideoSink:
             if not self._writer.isOpened():
                 raise ImageError(f"{self._name}: OpenCV cannot write this video format here")
         self._writer.write(frame)
+        self.frames += 1
 
     def close(self) -> None:
         if self._writer is not None:

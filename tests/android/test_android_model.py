@@ -12,8 +12,9 @@ import pytest
 import toolchain
 
 from tflite.detector import FaceDetector
+from tflite.images import read_image
 from tflite.interpreter import load_interpreter, tensor_details
-from tflite.preprocess import apply_table, input_table, letterbox, read_image
+from tflite.preprocess import apply_table, input_table, letterbox
 from tflite.spec import read_spec
 
 # Kotlin scales pictures by OpenCV's arithmetic; where another OpenCV differs by an LSB, faces move by less than this.

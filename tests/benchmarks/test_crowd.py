@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import crowd
 from tests.quantization.test_convert import parsed
-from tflite.detect import DEFAULT_MODEL
+from tflite.shipped import DEFAULT_MODEL
 
 
 def test_every_head_has_a_cell_of_its_own() -> None:

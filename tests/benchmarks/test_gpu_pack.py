@@ -19,7 +19,7 @@ from rf_keras.model_file import load_model, save_model
 from rf_keras.synthetic import make_dataset
 from rf_keras.train import split_samples
 from tests.rf_keras.test_teacher import make_teacher
-from tflite.preprocess import read_image
+from tflite.images import read_image
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = replace(

@@ -19,7 +19,7 @@ def test_command(root: Path, tmp_path: Path) -> None:
     assert set(report) == set(benchmark.CLUSTERS)
     for name, row in report.items():
         assert name in done.stdout
-        assert min(row["seed_ms"], row["ours_ms"], row["opencv_ms"], row["to_seed"], row["to_opencv"]) > 0
+        assert min(row["faster_rcnn_ms"], row["ours_ms"], row["opencv_ms"], row["to_faster_rcnn"], row["to_opencv"]) > 0
         assert 0 < row["kept"] <= row["boxes"] == 200
     assert report["50 clusters"]["kept"] < report["random"]["kept"]
 
@@ -31,9 +31,9 @@ def test_unexpected_argument(root: Path) -> None:
     assert "unexpected argument 'fast'" in done.stderr + done.stdout
 
 
-def test_other_indices_than_the_seeds_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_indices_than_faster_rcnns_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "nms", lambda boxes, *_, **__: np.arange(len(boxes)))
-    with pytest.raises(ValueError, match="other indices than the seed"):
+    with pytest.raises(ValueError, match="other indices than Faster R-CNN"):
         benchmark.compare(*benchmark.make_boxes(100, 5, 0), 1)
 
 

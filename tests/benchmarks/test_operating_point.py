@@ -22,8 +22,8 @@ from rf_keras.train import split_samples
 from rf_keras.wider_ap import match_detections
 from tests.quantization.conftest import TINY
 from tests.quantization.test_convert import parsed
-from tflite.detect import DEFAULT_MODEL
 from tflite.detector import Detections
+from tflite.shipped import DEFAULT_MODEL
 from tflite.spec import read_spec
 
 

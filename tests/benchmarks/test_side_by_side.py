@@ -13,7 +13,7 @@ from benchmarks import side_by_side
 from benchmarks.contestants import OTHERS
 from benchmarks.report import BEGIN, END
 from tests.tflite.conftest import photo
-from tflite.files import write_image
+from tflite.images import write_image
 
 
 def test_the_whole_way_with_one_model_and_one_photo(root: Path, model_dir: Path, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ from quantization.simulate import Ranges, range_keys
 from rf_keras.config import ModelConfig
 from rf_keras.model import build_model
 from tests.quantization.conftest import SIZE
-from tflite.preprocess import letterbox, read_image, shrink
+from tflite.images import read_image
+from tflite.preprocess import letterbox, shrink
 
 # What the three levels of the pyramid read as well as the backbone.
 NOT_BEFORE_DEPTHWISE = {"stage1_5_pw_conv", "stage2_6_pw_conv", "stage3_2_pw_conv"}

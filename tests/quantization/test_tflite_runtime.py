@@ -23,8 +23,9 @@ from rf_keras.backbones import LEAKY_SLOPE
 from rf_keras.model import build_model
 from rf_keras.synthetic import synthetic_dir
 from tflite.detector import FaceDetector
+from tflite.images import read_image
 from tflite.postprocess import Detections
-from tflite.preprocess import letterbox, read_image
+from tflite.preprocess import letterbox
 from tflite.spec import ModelSpec, attach_spec
 
 from .conftest import SIZE, TINY, randomize

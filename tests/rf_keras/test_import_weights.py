@@ -36,7 +36,8 @@ from rf_keras.source_weights import (
 )
 from rf_keras.synthetic import synthetic_dir
 from rf_keras.wider import read_labels
-from tflite.preprocess import letterbox, read_image
+from tflite.images import read_image
+from tflite.preprocess import letterbox
 
 helper = onnx.helper
 SMALL = ModelConfig(neck_channels=16, ssh_channels=16)

@@ -26,7 +26,8 @@ from rf_keras.pipeline import (
 )
 from rf_keras.synthetic import make_dataset
 from rf_keras.wider import Sample, read_labels
-from tflite.preprocess import letterbox, read_image
+from tflite.images import read_image
+from tflite.preprocess import letterbox
 
 GREEN = (0, 200, 0)  # BGR
 # Left eye red, right eye blue, nose yellow, left mouth corner white, right one black.

@@ -28,8 +28,8 @@ from PIL import Image
 
 from tests.tflite.conftest import photo
 from tflite.detector import FaceDetector
+from tflite.images import ImageError, read_image
 from tflite.interpreter import ModelError
-from tflite.preprocess import ImageError, read_image
 from tflite.spec import SPEC_FILE, SpecError
 
 SECONDS_PER_MODEL = 20

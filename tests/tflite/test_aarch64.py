@@ -15,7 +15,7 @@ import pytest
 
 from tests.tflite.conftest import photo
 from tflite.detector import FaceDetector
-from tflite.files import write_image
+from tflite.images import write_image
 
 FOLDER = Path(
     os.environ.get("RETINAFACE_AARCH64")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.tflite.conftest import photo
-from tflite.benchmark import STAGES
-from tflite.files import write_image
+from tflite.detector import STAGES
+from tflite.images import write_image
 
 
 def benchmark(root: Path, *arguments: str | Path) -> tuple[int, str, str]:
@@ -27,7 +27,7 @@ def test_every_stage_and_thread_count(root: Path, model_dir: Path, tmp_path: Pat
     )
     assert code == 0, stderr
     report = json.loads((tmp_path / "b.json").read_text())
-    for stage in STAGES:
+    for stage in (*STAGES, "end_to_end"):
         assert set(report[f"{stage}_ms"]) == {"1", "2"}
         for figures in report[f"{stage}_ms"].values():
             assert 0 < figures["p50"] <= figures["p90"]
@@ -50,11 +50,13 @@ def test_every_stage_and_thread_count(root: Path, model_dir: Path, tmp_path: Pat
     ("arguments", "message"),
     [
         (("--model", "{tmp}/none.tflite"), "cannot read the model"),
-        (("--model", "{model}", "--threads", "0"), "--threads is '0', expected whole numbers"),
-        (("--model", "{model}", "--threads", "1,x"), "--threads is '1,x'"),
+        (("--model", "{model}", "--threads", "0"), "--threads is 0, expected 1 to 256"),
+        (("--model", "{model}", "--threads", "1,x"), "--threads is '1,x', expected whole numbers"),
         (("--model", "{model}", "--image", "{tmp}/none.jpg"), "none.jpg: cannot read the file"),
         (("--model", "{model}", "photo.jpg"), "unexpected argument 'photo.jpg'"),
-        ((), "--model"),
+        (("--model", "fast_9"), "fast_9: no such model, expected a .tflite file or one of fast_320, fast_640"),
+        (("--model", "{model}", "--json", "{model}"), "int8.tflite: expected a file for text"),
+        (("--model", "{model}", "--json", "{tmp}"), "is a folder, expected a file"),
     ],
 )
 def test_usage_errors(arguments: tuple[str, ...], message: str, root: Path, model_dir: Path, tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import pickle
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.tflite.conftest import HEIGHT, WIDTH, photo
-from tflite.detector import FaceDetector
+from tflite.detector import STAGES, FaceDetector
+from tflite.images import ImageError
 from tflite.interpreter import ModelError
 from tflite.postprocess import Detections
 from tflite.preprocess import shrink
@@ -102,7 +107,9 @@ def test_odd_sizes(detector: FaceDetector, shape: tuple[int, int]) -> None:
         (np.zeros((5, 5, 4), np.uint8), r"uint8 \[5, 5, 4\]"),
         (np.zeros((5, 5, 3), np.float32), "image is float32"),
         (np.zeros((0, 5, 3), np.uint8), "image is empty"),
-        ("photo.jpg", "image is str"),
+        (b"photo.jpg", "image is bytes, expected a path, a Pillow image or a uint8 BGR array"),
+        (None, "image is NoneType"),
+        ("none.jpg", r"none.jpg: cannot read the file \(No such file"),
     ],
 )
 def test_wrong_images(detector: FaceDetector, image: np.ndarray, message: str) -> None:
@@ -174,3 +181,77 @@ def test_a_model_of_another_kind(tmp_path: Path) -> None:
 def test_no_threads(model_dir: Path) -> None:
     with pytest.raises(ValueError, match="num_threads is 0"):
         FaceDetector(model_dir / "int8.tflite", num_threads=0)
+
+
+def test_a_path_a_pillow_image_and_an_array_give_the_same(detector: FaceDetector, tmp_path: Path) -> None:
+    image = photo()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its left side
+    upright = Image.fromarray(image[..., ::-1])
+    turned = upright.rotate(90, expand=True)
+    turned.save(tmp_path / "a.png", exif=exif)
+    expected = detector.detect(image)
+    assert len(expected) and detector.detect(upright) == expected
+    assert detector.detect(tmp_path / "a.png") == detector.detect(str(tmp_path / "a.png")) == expected
+    with Image.open(tmp_path / "a.png") as opened:
+        assert detector.detect(opened) == expected
+        assert opened.size == turned.size  # the caller's own picture stays as it is
+    assert detector.detect(upright.convert("L")) == detector.detect(upright.convert("L").convert("RGB"))
+    (tmp_path / "half.png").write_bytes((tmp_path / "a.png").read_bytes()[:2000])
+    with Image.open(tmp_path / "half.png") as half, pytest.raises(ImageError, match="image: cannot decode"):
+        detector.detect(half)
+
+
+def test_a_refused_call_leaves_the_detector_whole(detector: FaceDetector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while its exception is kept, whose frames know the interpreter's memory."""
+    expected = detector.detect(photo())
+    with pytest.raises(ValueError) as refused:
+        detector.detect(photo(), 2.0)
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tflite.decode.decode_boxes", fail)
+        with pytest.raises(MemoryError) as failed:
+            detector.detect(photo(), 0.01)
+    assert detector.detect(photo()) == expected
+    assert refused.value and failed.value
+
+
+def test_stages_and_the_network_alone(detector: FaceDetector) -> None:
+    faces, seconds = detector.detect_timed(photo())
+    assert faces == detector.detect(photo())
+    assert tuple(seconds) == STAGES
+    assert all(0 < value < 1 for value in seconds.values())
+    detector.invoke()
+    assert detector.detect(photo()) == faces
+
+
+def test_another_process_gets_its_own(detector: FaceDetector) -> None:
+    copy = pickle.loads(pickle.dumps(detector))
+    assert copy.name == detector.name and copy.num_threads == detector.num_threads
+    assert copy.detect(photo()) == detector.detect(photo())
+    copy.close()
+    with pytest.raises(ValueError, match="the detector is closed"):
+        pickle.dumps(copy)
+    with pytest.raises(ValueError, match="the detector is closed"):
+        copy.invoke()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_detects_while_a_thread_of_its_parent_does(model_dir: Path) -> None:
+    """The lock may be held and the interpreter's threads are gone: the child starts with new ones."""
+    detector = FaceDetector(model_dir / "int8.tflite", num_threads=2)
+    expected = detector.detect(photo())
+    with detector._lock:
+        child = os.fork()
+        if not child:
+            signal.alarm(20)  # ends a child that hangs
+            os._exit(0 if detector.detect(photo()) == expected else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert detector.detect(photo()) == expected
+
+
+def test_repr_names_the_model(detector: FaceDetector) -> None:
+    assert repr(detector) == f"FaceDetector({detector.name!r}, num_threads=1)"

@@ -15,7 +15,7 @@ ALLOWED = {
     "rf_keras": {"rf_keras", "tflite"},
     "quantization": {"quantization", "rf_keras", "tflite"},
 }
-PROJECT = {*ALLOWED, "benchmarks", "tests", "android_demo"}
+PROJECT = {*ALLOWED, "benchmarks", "tests", "android_demo"}  # retinaface_keras imports nothing: all may know it
 TRAINING_ONLY = (
     "tensorflow",
     "tf_keras",

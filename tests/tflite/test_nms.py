@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tflite.seed_nms import seed_nms
+from tests.tflite.faster_rcnn_nms import faster_rcnn_nms
 from tflite.nms import nms
 
 
 def slow_nms(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> list[int]:
-    """The rule of DESIGN §7 on continuous coordinates, one pair at a time."""
+    """The greedy rule on continuous coordinates, one pair at a time."""
     kept: list[int] = []
     for i in sorted(range(len(scores)), key=lambda i: (-scores[i], i)):
         if all(not _iou(boxes[i], boxes[j]) > np.float32(threshold) for j in kept):
@@ -42,13 +42,13 @@ THRESHOLDS = st.sampled_from((0.0, 0.1, 0.3, 0.4, 0.5, 0.7, 0.95, 1.0))
 
 @settings(max_examples=1000, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 400), KINDS, THRESHOLDS, st.sampled_from((np.float32, np.float64)))
-def test_pixel_offset_returns_the_seeds_indices(
+def test_pixel_offset_returns_faster_rcnns_indices(
     seed: int, count: int, kind: str, threshold: float, dtype: type
 ) -> None:
     random = np.random.default_rng(seed)
     boxes = random_boxes(random, count, kind, dtype)
     scores = (random.permutation(count) / max(count, 1)).astype(dtype)  # distinct
-    expected = seed_nms(boxes, scores, threshold)
+    expected = faster_rcnn_nms(boxes, scores, threshold)
     np.testing.assert_array_equal(nms(boxes, scores, threshold, 1, max_faces=count), expected)
     np.testing.assert_array_equal(nms(boxes, scores, threshold, 1, max_faces=7), expected[:7])
 
@@ -67,7 +67,7 @@ def test_thousands_of_boxes(kind: str) -> None:
     random = np.random.default_rng(5)
     boxes, scores = random_boxes(random, 6000, kind, np.float32), random.permutation(6000).astype(np.float32)
     best = np.argsort(-scores)[:5000]
-    expected = best[seed_nms(boxes[best], scores[best], 0.4)]
+    expected = best[faster_rcnn_nms(boxes[best], scores[best], 0.4)]
     np.testing.assert_array_equal(nms(boxes, scores, 0.4, 1, max_faces=6000), expected)
     np.testing.assert_array_equal(nms(boxes, scores, 0.4, 1), expected[:750])
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib.cbook
 import numpy as np
 import pytest
 
-from tflite.detect import DEFAULT_MODEL
 from tflite.detector import FaceDetector
-from tflite.preprocess import read_image
-from tflite.spec import read_spec
+from tflite.images import read_image
+from tflite.shipped import DEFAULT_MODEL, find_model, model_names
+from tflite.spec import SpecError, read_spec
 
 MODELS = sorted(DEFAULT_MODEL.parent.glob("*.tflite"))
 
@@ -45,3 +47,42 @@ def test_finds_the_face(path: Path) -> None:
     left_eye, right_eye, nose, left_mouth, right_mouth = faces.landmarks[0]
     assert left_eye[0] < nose[0] < right_eye[0] and left_mouth[0] < right_mouth[0]
     assert np.all(faces.landmarks[0][:2, 1] < nose[1]) and nose[1] < left_mouth[1]
+
+
+def test_short_names() -> None:
+    assert model_names() == ["fast_320", "fast_640", "mnet025_320", "mnet025_640"]
+    for name in model_names():
+        assert find_model(name) in MODELS and name in find_model(name).name
+    assert find_model(None) == DEFAULT_MODEL == find_model("fast_640")
+    assert find_model("other.tflite") == Path("other.tflite")
+    assert find_model(Path("fast_320")) == Path("fast_320")
+
+
+def test_a_detector_by_name_and_by_default() -> None:
+    with FaceDetector(num_threads=1) as detector:
+        assert detector.name == str(DEFAULT_MODEL) and detector.spec.input_width == 640
+    with FaceDetector("mnet025_320") as detector:
+        assert detector.spec.input_width == 320
+    with pytest.raises(
+        SpecError, match=r"^fast_9: no such model, expected a \.tflite file or one of fast_320, fast_640"
+    ):
+        FaceDetector("fast_9")
+
+
+def test_no_model_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tflite.shipped.DEFAULT_MODEL", tmp_path / "none.tflite")
+    with pytest.raises(SpecError, match=r"none\.tflite: no model is shipped here, expected a \.tflite file"):
+        FaceDetector()
+
+
+def test_importing_the_package_is_fast_and_loads_nothing(root: Path) -> None:
+    code = (
+        "import sys, tflite; from tflite.anchors import make_anchors; before = set(sys.modules);"
+        "from tflite import FaceDetector, read_image;"
+        "print('cv2' in before, 'tensorflow' in sys.modules, sorted(set(tflite.__all__) - set(dir(tflite))))\n"
+        "for name in tflite.__all__: assert getattr(tflite, name).__name__ == name\n"
+        "try: tflite.other\n"
+        "except AttributeError as error: print(error)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == ["False False []", "module 'tflite' has no attribute 'other'"]

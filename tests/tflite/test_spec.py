@@ -3,6 +3,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
+import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -77,6 +80,8 @@ def test_a_spec_that_could_not_be_read_is_not_attached() -> None:
     ("changes", "message"),
     [
         ({"format_version": 2}, "format_version is 2, this runtime reads 1"),
+        ({"format_version": True}, "format_version is True"),
+        ({"format_version": 1.0}, r"format_version is 1\.0"),
         ({"another": 1}, r"unknown: \['another'\]"),
         ({"input_height": 100}, "input_height is 100, expected a multiple of 32"),
         ({"input_height": 656}, "input_height is 656, expected a multiple of 32"),
@@ -169,3 +174,46 @@ def test_files_without_usable_metadata(data: bytes, message: str) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"none\.tflite: cannot read the model \(No such file"):
         read_spec(tmp_path / "none.tflite")
+
+
+def test_long_values_and_control_characters_stay_out_of_the_message() -> None:
+    with pytest.raises(SpecError, match=r"color_order is .*expected 'BGR'") as caught:
+        spec_from_json(as_json(color_order="x" * 900_000), "m")
+    assert len(str(caught.value)) < 400
+    with pytest.raises(SpecError) as caught:
+        spec_from_json(as_json(**{"a\x1b[2J": 1}), "m")
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_small_archive_that_grows_is_refused_in_little_memory(method: int) -> None:
+    """The declared size says 100 bytes; what is inside would take 300 MB."""
+    buffer = io.BytesIO(FLATBUFFER)
+    with zipfile.ZipFile(buffer, "a", method) as file, file.open(SPEC_FILE, "w") as entry:
+        for _ in range(300):
+            entry.write(b" " * (1 << 20))
+    data = bytearray(buffer.getvalue())
+    directory = data.index(b"PK\x01\x02")
+    data[directory + 24 : directory + 28] = struct.pack("<I", 100)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SpecError):
+            read_spec(bytes(data), "m.tflite")
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_no_regular_file_is_no_model(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(SpecError, match="not a regular file"):
+            read_spec(path)
+    with pytest.raises(SpecError, match=r"cannot read the model \(Is a directory\)"):
+        read_spec(tmp_path)
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(SpecError, match=r"expected a \.tflite file of at most"):
+        read_spec(tmp_path / "sparse")
+    with pytest.raises(SpecError, match=r"cannot read the model \(embedded null byte\)"):
+        read_spec("a\0b")

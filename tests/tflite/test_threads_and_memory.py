@@ -28,7 +28,7 @@ def images() -> list[np.ndarray]:
 
 def test_one_detector_shared_by_threads(model_dir: Path, images: list[np.ndarray]) -> None:
     detector = FaceDetector(model_dir / "int8.tflite", num_threads=1)
-    serial = detector.detect_batch(images, score_threshold=0.3)
+    serial = [detector.detect(image, 0.3) for image in images]
 
     def work(thread: int) -> bool:
         # Each starts elsewhere, so that different image sizes meet in the shared buffers.
@@ -41,7 +41,8 @@ def test_one_detector_shared_by_threads(model_dir: Path, images: list[np.ndarray
 
 def test_one_detector_per_thread(model_dir: Path, images: list[np.ndarray]) -> None:
     path = model_dir / "int8.tflite"
-    serial = FaceDetector(path, num_threads=1).detect_batch(images)
+    first = FaceDetector(path, num_threads=1)
+    serial = [first.detect(image) for image in images]
 
     def work(thread: int) -> bool:
         with FaceDetector(path, num_threads=1) as own:
@@ -56,7 +57,8 @@ def test_results_survive_later_calls(model_dir: Path, images: list[np.ndarray]) 
     detector = FaceDetector(model_dir / "fp32.tflite", num_threads=1)
     faces = detector.detect(photo(), 0.01)
     copies = [faces.boxes.copy(), faces.scores.copy(), faces.landmarks.copy()]
-    detector.detect_batch(images)
+    for image in images:
+        detector.detect(image)
     for kept, copy in zip((faces.boxes, faces.scores, faces.landmarks), copies, strict=True):
         np.testing.assert_array_equal(kept, copy)
 
@@ -64,10 +66,11 @@ def test_results_survive_later_calls(model_dir: Path, images: list[np.ndarray]) 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux")
 def test_memory_does_not_grow(model_dir: Path, images: list[np.ndarray]) -> None:
     detector = FaceDetector(model_dir / "int8.tflite", num_threads=1)
-    detector.detect_batch(images * 4)
+    for image in images * 4:
+        detector.detect(image)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(40):
-        detector.detect_batch(images)  # 2,000 images
+    for image in images * 40:
+        detector.detect(image)  # 2,000 images
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4096
 
 

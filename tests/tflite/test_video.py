@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.tflite.conftest import photo
-from tflite.preprocess import ImageError
+from tflite.images import ImageError
 from tflite.video import VIDEO_SUFFIXES, Video, VideoSink
 
 

@@ -1,11 +1,11 @@
-"""The seed algorithm: greedy NMS on inclusive pixels, as in the Python version of Faster R-CNN, one box at a time."""
+"""The Faster R-CNN rule: greedy NMS on inclusive pixels, one box at a time."""
 
 from __future__ import annotations
 
 import numpy as np
 
 
-def seed_nms(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
+def faster_rcnn_nms(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
     """Kept indices by score descending; `boxes` [N, 4] x1 y1 x2 y2, widths counted as x2 − x1 + 1."""
     x1, y1, x2, y2 = boxes.T
     areas = (x2 - x1 + 1) * (y2 - y1 + 1)
