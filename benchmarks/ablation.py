@@ -117,9 +117,9 @@ def qat_file(tuned: Source, size: tuple[int, int]) -> tuple[bytes, ModelConfig]:
 
 def score(model: Path, size: str | None, truths: Sequence[Truth]) -> dict[str, Any]:
     """AP (percent), landmark NME (share of the face size) and the interpreter that ran the model."""
-    detect, _, interpreter = open_detector(model, size)
-    metrics = evaluate(detect, truths).metrics
-    return {key: metrics[key] for key in (*SUBSETS, "all", "nme")} | {"interpreter": interpreter}
+    opened = open_detector(model, size)
+    metrics = evaluate(opened.for_ap, truths).metrics
+    return {key: metrics[key] for key in (*SUBSETS, "all", "nme")} | {"interpreter": opened.interpreter}
 
 
 def as_line(name: str, row: dict[str, Any], reference: dict[str, Any]) -> str:

@@ -66,9 +66,14 @@ class Disagreement:
 
 def measure_float(weights: str, size: str, truths: Sequence[Truth]) -> Column:
     """The float network, run in Keras."""
-    detect, _, interpreter = open_detector(weights, size)
-    result = evaluate(detect, truths)
-    facts = {**result.metrics, "kind": "float", "interpreter": interpreter, "bytes": Path(weights).stat().st_size}
+    opened = open_detector(weights, size)
+    result = evaluate(opened.for_ap, truths)
+    facts = {
+        **result.metrics,
+        "kind": "float",
+        "interpreter": opened.interpreter,
+        "bytes": Path(weights).stat().st_size,
+    }
     return Column("float", facts, result, [])
 
 
@@ -76,10 +81,10 @@ def measure_file(path: Path, truths: Sequence[Truth], weights: str, runs: int, s
     """An exported file, run on the device runtime."""
     content = path.read_bytes()
     spec = read_spec(content, str(path))
-    detect, _, interpreter = open_detector(path, None)
-    result = evaluate(detect, truths)
+    opened = open_detector(path, None)
+    result = evaluate(opened.for_ap, truths)
     graph = read_graph(content)
-    facts = {**result.metrics, "kind": spec.quantization, "interpreter": interpreter, "bytes": len(content)}
+    facts = {**result.metrics, "kind": spec.quantization, "interpreter": opened.interpreter, "bytes": len(content)}
     facts |= {"ops": graph.op_counts(), "latency_ms": latency(path, truths[0].image, runs)}
     layers: list[LayerError] = []
     if spec.quantization.startswith("int8"):

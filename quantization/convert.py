@@ -42,7 +42,7 @@ from quantization.simulate import Ranges, simulate
 from quantization.source import Source, find_source, parse_side
 from quantization.verify import compare_with_float, graph_problems, lsb_difference, saturation_problems
 from rf_keras.model_file import load_model
-from rf_keras.teacher import TAUGHT_THRESHOLD
+from rf_keras.teacher import TAUGHT_THRESHOLD, default_threshold
 from tflite.command import flags_only, user_errors
 from tflite.files import replacing, write_text
 from tflite.spec import ModelSpec, attach_spec
@@ -81,12 +81,6 @@ def warn_if_larger_than_trained(source: Source, size: tuple[int, int]) -> None:
             f"{source.weights}: trained at {trained} pixels, exporting at {size[0]}×{size[1]}: faces above "
             f"{trained} pixels were never seen; train the last part at {max(size)}"
         )
-
-
-def default_threshold(source: Source) -> float:
-    """Probability from which the file counts a face: by how the weights learned to score."""
-    taught = (source.meta.get("train") or {}).get("teacher")
-    return TAUGHT_THRESHOLD if taught else ModelSpec.score_threshold
 
 
 def convert(source: Source, kind: str, output: Path, args: flags.FlagValues) -> dict[str, Any]:
@@ -131,7 +125,7 @@ def convert(source: Source, kind: str, output: Path, args: flags.FlagValues) -> 
     problems = graph_problems(content, mean, heads_float) if kind == "int8" else []
     origin = str(source.meta.get("source", source.weights.name))
     ap = source.meta.get("ap") or {}
-    threshold = args.score_threshold or default_threshold(source)
+    threshold = args.score_threshold or default_threshold(source.meta)
     spec = config.spec(*size, quantization=label, source=origin, ap=ap, score_threshold=threshold)
     content = attach_spec(content, spec)
     with replacing(output) as temporary:

@@ -39,7 +39,7 @@ from rf_keras.config import ModelConfig
 from rf_keras.model_file import load_model, read_config, save_model
 from rf_keras.pipeline import read_folders
 from rf_keras.run_dir import BEST, CURVES, LAST
-from rf_keras.teacher import Teacher, check_teachable
+from rf_keras.teacher import check_teachable, open_teacher
 from rf_keras.train_flags import numbers
 from rf_keras.wider import LabelError, Sample
 from tflite.command import flags_only, user_errors
@@ -48,13 +48,15 @@ from tflite.images import expand_inputs
 SWAPPED = "swapped.keras"  # after the float tuning of --activation_swap
 
 
-def read_samples(config: QatConfig) -> list[Sample]:
-    """The images, with labels where a folder has them; without they serve distillation only.
+def read_samples(config: QatConfig) -> tuple[list[Sample], list[int]]:
+    """The images, with labels where a folder has them, and how many each folder has; without labels they serve
+    distillation only.
 
     Raises:
         ValueError: a folder without images, or labels missing for --multibox or --label_trust.
     """
     samples: list[Sample] = []
+    sizes: list[int] = []
     for folder, trusted in zip(config.data_dirs, config.label_trust or (0,) * len(config.data_dirs), strict=True):
         try:
             samples += read_folders([folder], trust=(trusted,))[0]
@@ -66,10 +68,11 @@ def read_samples(config: QatConfig) -> list[Sample]:
                 raise ValueError(errors[0]) from None
             none = np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32)
             samples += [Sample(path, *none) for path, _ in files]
+        sizes.append(len(samples) - sum(sizes))
     if len(samples) < config.batch + config.val_images:
         found = f"{', '.join(config.data_dirs)}: {len(samples)} images"
         raise ValueError(f"{found}, expected at least {config.batch} for a batch and {config.val_images} held out")
-    return samples
+    return samples, sizes
 
 
 def swap_to_relu(model: keras.Model, config: ModelConfig) -> tuple[keras.Model, ModelConfig]:
@@ -140,11 +143,11 @@ def check_tuned(source: Source, config: QatConfig, given: dict[str, Any]) -> Non
 
 def run_all(config: QatConfig, run_dir: Path) -> None:
     """Every phase that the run has not finished."""
-    samples = read_samples(config)
+    samples, sizes = read_samples(config)
     original, network, meta = prepare(config, run_dir)
     facts = meta | {"source": f"{meta.get('source', config.weights)}; quantization-aware tuning by rf_keras"}
     facts.pop("ap", None)
-    tuner = Tuner(original, network, config, samples, run_dir, Log(run_dir))
+    tuner = Tuner(original, network, config, samples, sizes, run_dir, Log(run_dir))
 
     # ------------------------------------------------------------------------------ float tuning of a new activation
     model, _, _ = load_model(run_dir / ORIGINAL)
@@ -191,7 +194,7 @@ def run(args: flags.FlagValues) -> None:
         run_dir = Path(args.run_dir or f"runs/{datetime.now():%Y%m%d-%H%M%S}-qat")
         if config.teacher:
             check_teachable(read_config(source.weights)[0])
-            Teacher(config.teacher)
+            open_teacher(config.teacher)
         read_samples(config)  # errors in data and teacher come before a folder is made
         create(run_dir, config)
         print(f"weights: {source.weights} ({source.how}); images from {', '.join(folders)}")
@@ -204,8 +207,9 @@ def given_settings(args: flags.FlagValues) -> dict[str, Any]:
     """Settings that the user gave on the command line."""
     names = [field.name for field in dataclasses.fields(QatConfig) if field.name not in ("weights", "data_dirs")]
     given = {name: args[name].value for name in names if args[name].value is not None}
-    if "label_trust" in given:
-        given["label_trust"] = numbers("label_trust", given["label_trust"], int)
+    for name, kind in (("label_trust", int), ("data_weights", float)):
+        if name in given:
+            given[name] = numbers(name, given[name], kind)
     return given
 
 
@@ -235,7 +239,8 @@ def define_flags() -> None:
         "warmup_steps": "steps of linear growth to the peak",
         "distill": "imitate the float network",
         "multibox": "the training loss on labels",
-        "teacher": "SCRFD network (.onnx) to learn from, too, as rf_keras.train does (default: none)",
+        "teacher": "SCRFD network (.onnx) or weights file to learn from, too, as rf_keras.train does (default: none)",
+        "closeups": "share of the images that show one of their faces filling the frame, 0 to 1",
         "teacher_mirror": "ask the teacher about mirror images, too, and learn the mean of both answers",
         "learn_ranges": "train the activation ranges instead of freezing them",
         "ema_decay": "of the averaged weights",
@@ -262,6 +267,11 @@ def define_flags() -> None:
         "label_trust",
         None,
         "per --data_dir 1 where its labels correct the teacher's scores, else 0, comma-separated (default: nowhere)",
+    )
+    flags.DEFINE_list(
+        "data_weights",
+        None,
+        "share of the items from each --data_dir, comma-separated (default: by number of images)",
     )
     flags.DEFINE_enum("method", None, METHODS, f"how activation ranges are chosen (default {QatConfig.method})")
     flags.DEFINE_enum("activation_swap", None, ["relu"], "replace LeakyReLU by ReLU and tune in float first")

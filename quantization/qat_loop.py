@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from quantization.distill import distillation_loss
 from quantization.qat_run import Log, QatConfig
 from rf_keras.augment import AugmentConfig
 from rf_keras.config import ModelConfig, TrainConfig
-from rf_keras.losses import corrected_by_labels, multibox_sums, normalize, teacher_sums
+from rf_keras.losses import corrected_by_labels, large_faces_by_labels, multibox_sums, normalize, teacher_sums
 from rf_keras.matching import match
 from rf_keras.model import flatten_outputs
 from rf_keras.optimization import learning_rate, update_average
@@ -82,6 +82,7 @@ class Tuner:
         network: its configuration.
         config: of the run.
         samples: all images; `val_images` of them, chosen by the seed, are held out.
+        sizes: how many of them come from each data folder.
         run_dir: where checkpoints go.
         log: metrics.
     """
@@ -92,6 +93,7 @@ class Tuner:
         network: ModelConfig,
         config: QatConfig,
         samples: Sequence[Sample],
+        sizes: Sequence[int],
         run_dir: Path,
         log: Log,
     ) -> None:
@@ -99,6 +101,8 @@ class Tuner:
         order = np.random.default_rng(config.seed).permutation(len(samples))
         self.samples = [samples[index] for index in sorted(order[config.val_images :])]
         held = [samples[index] for index in sorted(order[: config.val_images])]
+        folder = np.repeat(np.arange(len(sizes)), sizes)
+        self.sizes = np.bincount(folder[order[config.val_images :]], minlength=len(sizes)).tolist()
         held_out = make_batches(held, self._data(AugmentConfig(), 1), np.arange(len(held)), drop_remainder=False)
         self.signature = held_out.element_spec
         self.held = list(held_out)
@@ -145,8 +149,8 @@ class Tuner:
 
         # ------------------------------------------------------------------------------------------- data
         augment = AUGMENT if phase.name == "qat" else SWAP_AUGMENT
-        data = self._data(augment, config.batch)
-        stream = sample_stream([len(self.samples)], None, config.seed, phase.steps * config.batch)
+        data = self._data(replace(augment, closeup_share=config.closeups), config.batch)
+        stream = sample_stream(self.sizes, config.data_weights or None, config.seed, phase.steps * config.batch)
         batches = iter(make_batches(self.samples, data, stream, first * config.batch))
 
         # ------------------------------------------------------------------------------------------- loop
@@ -226,9 +230,12 @@ class Tuner:
     def _teacher_loss(self, outputs: Sequence[tf.Tensor], batch: Batch) -> tf.Tensor:
         """The training loss on a teacher's answers."""
         said, size = batch["teacher"], self.config.size
+        anchors = tf.constant(self.network.anchors(size, size))
         if any(self.config.label_trust):
             said = corrected_by_labels(said, batch["in_view"], batch["trusted"], size)
-        anchors = tf.constant(self.network.anchors(size, size))
+        if self.config.closeups:
+            matched = match(batch["boxes"], batch["count"], self.network, size, size)
+            said = large_faces_by_labels(said, batch["boxes"], batch["landmarks"], matched, anchors, size)
         sums = teacher_sums(flatten_outputs(outputs, self.network), said, anchors, self.network.variances)
         return normalize(sums, sums.positives, sums.positives_with_landmarks).total
 

@@ -39,6 +39,7 @@ class QatConfig:
     Attributes:
         weights: float weights file it starts from and imitates; or one tuned before, to go on with its ranges.
         data_dirs: image folders; labels are needed only for `multibox`.
+        data_weights: share of the items from each folder; empty: by number of images.
         size: side of the square input in pixels, a multiple of 32.
         steps: of quantization-aware tuning.
         batch: images per step.
@@ -46,8 +47,8 @@ class QatConfig:
         warmup_steps: of linear growth to the peak.
         distill: imitate the float network (no labels needed).
         multibox: the training loss on labels.
-        teacher: ONNX file of a stronger detector to learn from, too (`rf_keras.teacher.Teacher`); "": none.
-        teacher_mirror, label_trust: as in training (`rf_keras.config.TrainConfig`).
+        teacher: file of a detector to learn from, too (`rf_keras.teacher.open_teacher`); "": none.
+        closeups, teacher_mirror, label_trust: as in training (`rf_keras.config.TrainConfig`).
         learn_ranges: train the activation ranges; else they stay as calibrated.
         ema_decay: of the averaged weights that are kept.
         activation_swap: "relu": replace LeakyReLU and tune in float first; "": keep.
@@ -60,6 +61,7 @@ class QatConfig:
 
     weights: str
     data_dirs: tuple[str, ...]
+    data_weights: tuple[float, ...] = ()
     size: int = 640
     steps: int = 900
     batch: int = 4
@@ -68,6 +70,7 @@ class QatConfig:
     distill: bool = True
     multibox: bool = False
     teacher: str = ""
+    closeups: float = 0.0
     teacher_mirror: bool = False
     label_trust: tuple[int, ...] = ()
     learn_ranges: bool = False
@@ -96,6 +99,9 @@ class QatConfig:
             need(getattr(self, name) > 0, name, "a positive number")
         for name in ("warmup_steps", "swap_steps"):
             need(getattr(self, name) >= 0, name, "0 or more")
+        need(0 <= self.closeups <= 1, "closeups", "a share between 0 and 1")
+        count = len(self.data_weights)
+        need(count in (0, len(self.data_dirs)), "data_weights", f"one for each of {len(self.data_dirs)} data folders")
         need(0 <= self.ema_decay < 1, "ema_decay", "a number from 0 to below 1")
         need(self.distill or self.multibox or bool(self.teacher), "distill", "a loss: distill, multibox or a teacher")
         for name in ("teacher_mirror", "label_trust"):
@@ -127,7 +133,7 @@ def read(run_dir: Path) -> QatConfig:
     path = run_dir / CONFIG
     try:
         data: dict[str, Any] = json.loads(path.read_text())
-        data |= {name: tuple(data.get(name, ())) for name in ("data_dirs", "label_trust")}
+        data |= {name: tuple(data.get(name, ())) for name in ("data_dirs", "data_weights", "label_trust")}
         return QatConfig(**data)
     except FileNotFoundError as error:
         raise RunError(f"{run_dir}: no run to resume, {CONFIG} is missing") from error

@@ -21,6 +21,10 @@ MIRRORED_LANDMARKS = (1, 0, 2, 4, 3)
 COLOUR_DRAWS = 9  # random numbers that a colour function takes
 MIX_DRAWS = 6  # random numbers per image that `mix_images` takes
 TILT_DRAWS = 3  # and `tilt_images`
+CLOSEUP_DRAWS = 8  # and `choose_closeup`
+CLOSEUP_FACE = 64.0  # pixels of the file: both sides of a face that is shown from close by
+CLOSEUP_MARGINS = (-0.1, 0.7)  # around its box, as shares of the box's sides; below 0 the box is cut
+CLOSEUP_JITTER = 0.1  # by which the four margins differ from the one drawn
 LARGEST_OPACITY = 0.5  # of the other image of a blend
 MIX_SIDES = (0.2, 0.7)  # of the rectangle taken from another image, as shares of the image's
 LARGEST_ANGLE, LARGEST_STRETCH = 30.0, 1.25  # of a tilted image: degrees to either side, width against height
@@ -50,6 +54,8 @@ class AugmentConfig:
             were, so only a teacher, who is asked about the mixed image, gives it true targets.
         tilt_share: share of the images that are turned and stretched (`tilt_images`), before they are mixed; for a
             teacher only, likewise.
+        closeup_share: share of the images, of those with a face of at least `CLOSEUP_FACE` pixels and known landmarks,
+            that show one such face filling the frame (`choose_closeup`) instead of a window of `crop_scales`.
     """
 
     crop_scales: tuple[float, ...] = ()
@@ -66,13 +72,14 @@ class AugmentConfig:
     clip_landmarks: bool = False
     mix_share: float = 0.0
     tilt_share: float = 0.0
+    closeup_share: float = 0.0
 
     def __post_init__(self) -> None:
         if not all(0.05 <= scale <= 8 for scale in self.crop_scales):
             raise ValueError(f"crop_scales is {self.crop_scales}, expected shares of the short side from 0.05 to 8")
         if self.crop_trials < 1:
             raise ValueError(f"crop_trials is {self.crop_trials}, expected at least 1")
-        for name in ("colour_chance", "flip_chance", "mix_share", "tilt_share"):
+        for name in ("colour_chance", "flip_chance", "mix_share", "tilt_share", "closeup_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a probability")
         for name in ("contrast", "saturation"):
@@ -195,12 +202,57 @@ def choose_window(
     return tf.where(fits[first], window, letterbox)
 
 
-def place_window(window: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: int) -> Placement:
-    """Where the visible part of `window` (left, top, side; image pixels) lands in a `size` × `size` output."""
-    side = window[2]
+def choose_closeup(
+    boxes: tf.Tensor, landmarks: tf.Tensor, height: tf.Tensor, width: tf.Tensor, draws: tf.Tensor, share: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """A part of the image that one face fills, as in a picture of a person who holds the camera.
+
+    Args:
+        boxes: float32 [N, 4]; landmarks: float32 [N, 5, 2]; in image pixels.
+        height, width: int32 scalars, of the image.
+        draws: float32 [CLOSEUP_DRAWS] in [0, 1): whether, which face, margin, its change on the left, top, right and
+            bottom, and whether the part is a rectangle or its square surroundings are seen.
+        share: see `AugmentConfig.closeup_share`.
+
+    Returns:
+        bool scalar, whether the image is shown so; int32 [3] left, top, side of the window; and int32 [4] left, top,
+        right, bottom of what is visible in it, as `place_window` takes them. A rectangle is letterboxed as a detector
+        would do with a photo of that shape.
+    """
+    fits = tf.reduce_all(boxes[:, 2:] - boxes[:, :2] >= CLOSEUP_FACE, axis=1)
+    fits &= tf.reduce_any(landmarks != UNKNOWN, axis=[1, 2])
+    able = tf.where(fits)[:, 0]
+    count = tf.shape(able)[0]
+    chosen = (draws[0] < share) & (count > 0)
+    # A row of zeros stands in for the face of an image that has none: `chosen` is false then.
+    faces = tf.concat([tf.gather(boxes, able), tf.zeros([1, 4])], axis=0)
+    box = faces[tf.cast(draws[1] * tf.cast(count, tf.float32), tf.int32)]
+    margins = _ranged(draws[2], *CLOSEUP_MARGINS) + _ranged(draws[3:7], -CLOSEUP_JITTER, CLOSEUP_JITTER)
+    sides = tf.tile(box[2:] - box[:2], [2])
+    low, high = tf.split(tf.cast(tf.round(box + margins * sides * [-1.0, -1.0, 1.0, 1.0]), tf.int32), 2)
     image = tf.stack([width, height])
-    start = tf.clip_by_value(window[:2], 0, image - 1)  # x, y
-    end = tf.clip_by_value(window[:2] + side, start + 1, image)
+    low = tf.clip_by_value(low, 0, image - 1)
+    high = tf.clip_by_value(high, low + 1, image)
+    side = tf.reduce_max(high - low)
+    # The square around the part, moved into the image as far as it can be.
+    around = tf.maximum(tf.minimum((low + high - side) // 2, image - side), tf.minimum(0, (image - side) // 2))
+    rectangle = draws[7] < 0.5
+    corner = tf.where(rectangle, low, around)
+    visible = tf.where(rectangle, tf.concat([low, high], 0), tf.concat([[0, 0], image], 0))
+    return chosen, tf.concat([corner, side[None]], 0), visible
+
+
+def place_window(
+    window: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: int, visible: tf.Tensor | None = None
+) -> Placement:
+    """Where the visible part of `window` (left, top, side; image pixels) lands in a `size` × `size` output.
+
+    `visible`: int32 [4] left, top, right, bottom of what may be seen of the image; None: all of it.
+    """
+    side = window[2]
+    shown = tf.stack([0, 0, width, height]) if visible is None else visible
+    start = tf.clip_by_value(window[:2], shown[:2], shown[2:] - 1)  # x, y
+    end = tf.clip_by_value(window[:2] + side, start + 1, shown[2:])
     scale = tf.cast(size / side, tf.float32)
     out_start = tf.minimum(tf.cast(tf.round(tf.cast(start - window[:2], tf.float32) * scale), tf.int32), size - 1)
     out_end = tf.cast(tf.round(tf.cast(end - window[:2], tf.float32) * scale), tf.int32)
@@ -229,8 +281,8 @@ def move_faces(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Faces of the image → faces of the output.
 
-    Faces are kept when their centre lies in the window; boxes are clipped to the output; a face without known
-    landmarks (all −1) keeps its −1.
+    Faces are kept when their centre is seen; boxes are clipped to what the output shows of the image; a face without
+    known landmarks (all −1) keeps its −1.
 
     Args:
         boxes: float32 [N, 4]; landmarks: float32 [N, 5, 2]; both in image pixels.
@@ -239,11 +291,12 @@ def move_faces(
     Returns:
         boxes float32 [M, 4], landmarks float32 [M, 5, 2] in output pixels, M <= N.
     """
-    edges = tf.cast(window, tf.float32)
+    start = tf.cast(tf.stack([place.left, place.top]), tf.float32)
+    end = start + tf.cast(tf.stack([place.width, place.height]), tf.float32)
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    kept = tf.reduce_all((centre > edges[:2]) & (centre < edges[:2] + edges[2]), axis=-1)
+    kept = tf.reduce_all((centre > start) & (centre < end), axis=-1)
     scale, shift = _scale_and_shift(place)
-    boxes = tf.clip_by_value(boxes * tf.tile(scale, [2]) + tf.tile(shift, [2]), 0.0, size)
+    boxes = _clipped(boxes * tf.tile(scale, [2]) + tf.tile(shift, [2]), place)
     shorter = tf.reduce_min(boxes[:, 2:] - boxes[:, :2], axis=-1)
     kept &= (shorter > 0) & (shorter >= config.min_face)
 
@@ -261,7 +314,7 @@ def faces_in_view(boxes: tf.Tensor, place: Placement, flip: tf.Tensor, size: int
     """Every face that the output shows a part of, however small: float32 [V, 4], clipped to it. Arguments as
     `move_faces`."""
     scale, shift = _scale_and_shift(place)
-    boxes = tf.clip_by_value(boxes * tf.tile(scale, [2]) + tf.tile(shift, [2]), 0.0, size)
+    boxes = _clipped(boxes * tf.tile(scale, [2]) + tf.tile(shift, [2]), place)
     boxes = tf.where(flip, _mirrored_boxes(boxes, size), boxes)
     return tf.boolean_mask(boxes, tf.reduce_all(boxes[:, 2:] > boxes[:, :2], axis=1))
 
@@ -273,6 +326,13 @@ def _scale_and_shift(place: Placement) -> tuple[tf.Tensor, tf.Tensor]:
         tf.stack([place.left, place.top]), tf.float32
     )
     return scale, shift
+
+
+def _clipped(boxes: tf.Tensor, place: Placement) -> tf.Tensor:
+    """Boxes [N, 4] of the output, clipped to where the image is in it."""
+    low = tf.cast(tf.stack([place.out_left, place.out_top]), tf.float32)
+    high = low + tf.cast(tf.stack([place.out_width, place.out_height]), tf.float32)
+    return tf.clip_by_value(boxes, tf.tile(low, [2]), tf.tile(high, [2]))
 
 
 def _mirrored_boxes(boxes: tf.Tensor, size: int) -> tf.Tensor:

@@ -119,7 +119,11 @@ class TrainConfig:
             above 320, and in crops of 640 small faces are rarer, so a model for both inputs should see both.
         batch: images per step, over all replicas.
         epochs: passes over the training images.
+        steps_per_epoch: steps that count as one pass; 0: as many as show each training image once.
         augment: preset of `augment.PRESETS`.
+        closeups: share of the images that show one of their faces filling the frame (`augment.choose_closeup`), of
+            those that have one large enough. With a teacher, faces of at least `losses.LARGE_FACE` of the image are
+            then learned from the labels: teachers do not know them.
         optimizer: "sgd" (momentum) or "adamw".
         learning_rate: peak.
         warmup_steps: steps of linear growth to the peak.
@@ -131,8 +135,8 @@ class TrainConfig:
         freeze_bn: keep BN statistics and scales as they are.
         mixed_precision: compute in float16 (GPUs).
         init: weights file to start from.
-        teacher: ONNX file of an SCRFD network (`teacher.Teacher`) whose outputs replace labels, matching and mining as
-            the targets. Labels still choose the crops and the validation AP. None: learn from the labels.
+        teacher: file of a network (`teacher.open_teacher`) whose outputs replace labels, matching and mining as the
+            targets. Labels still choose the crops and the validation AP. None: learn from the labels.
         teacher_features: weight of the loss that makes the network's features predict the teacher's; 0: off.
         teacher_mirror: ask the teacher about each image's mirror image, too, and learn the mean of its answers.
         label_trust: per data folder 1 where labels correct the teacher's scores (`losses.corrected_by_labels`), 0
@@ -154,7 +158,9 @@ class TrainConfig:
     val_size: int = 0
     batch: int = 16
     epochs: int = 100
+    steps_per_epoch: int = 0
     augment: str = "scale"
+    closeups: float = 0.0
     optimizer: str = "sgd"
     learning_rate: float = 0.02
     momentum: float = 0.9
@@ -190,6 +196,8 @@ class TrainConfig:
         need(self.schedule in ("cosine", "step"), "schedule", "cosine or step")
         need(self.distribute in ("none", "mirrored", "multiworker"), "distribute", "none, mirrored or multiworker")
         need(self.learning_rate > 0, "learning_rate", "a positive number")
+        need(self.steps_per_epoch >= 0, "steps_per_epoch", "0 or more")
+        need(0 <= self.closeups <= 1, "closeups", "a share between 0 and 1")
         for name in ("momentum", "ema_decay", "val_share"):
             need(0 <= getattr(self, name) < 1, name, "a number from 0 to below 1")
         for name in ("weight_decay", "clip_norm", "warmup_steps", "teacher_features"):

@@ -65,11 +65,14 @@ def draw_mistakes(result: ImageResult) -> np.ndarray:
     missed, alarms = mistakes(result)
     found = result.truth.valid & ~missed
     alarm_boxes = result.found.boxes[result.matches.order[alarms]]
-    for boxes, colour in (
-        (result.truth.boxes[found], HIT),
-        (result.truth.boxes[missed], MISS),
-        (alarm_boxes, FALSE_ALARM),
-    ):
+    marked = (result.truth.boxes[found], HIT), (result.truth.boxes[missed], MISS), (alarm_boxes, FALSE_ALARM)
+    return draw_boxes(image, marked)
+
+
+def draw_boxes(image: np.ndarray, marked: Sequence[tuple[np.ndarray, tuple[int, int, int]]]) -> np.ndarray:
+    """A copy of an image (uint8 BGR) with boxes [N, 4] in a colour each."""
+    image = image.copy()
+    for boxes, colour in marked:
         for x1, y1, x2, y2 in boxes.round().astype(int).tolist():
             cv2.rectangle(image, (x1, y1), (x2, y2), colour, max(1, round(max(image.shape) / 600)))
     return image

@@ -1,6 +1,7 @@
 """Average precision and landmark error of a model on WIDER FACE or any labelled folder.
 
     python -m rf_keras.evaluate --model W.keras|M.tflite --data_dir D [--gt_dir G] [--size 640] [--output DIR]
+    python -m rf_keras.evaluate --model M.tflite --data_dir D --closeups --turned      what AP does not see
 
 AP is in percent, landmark NME a share of the face size √(w·h). Rules: `rf_keras/wider_ap.py`.
 """
@@ -20,11 +21,13 @@ import tf_keras as keras
 from absl import app, flags
 from tqdm import tqdm
 
+from rf_keras import closeups
 from rf_keras.config import ModelConfig
 from rf_keras.eval_report import plot_curves, save_worst
 from rf_keras.ground_truth import Truth, read_truth, truth_of_samples
 from rf_keras.keras_detector import InputSize, KerasDetector, parse_size
 from rf_keras.model_file import load_model
+from rf_keras.teacher import default_threshold
 from rf_keras.wider import Sample
 from rf_keras.wider_ap import SUBSETS, Curve, Matches, average_precision, first_on_face, match_detections
 from tflite.command import flags_only, user_errors
@@ -155,15 +158,31 @@ def _for_ap(detector: KerasDetector | FaceDetector) -> Detect:
     return lambda image: detector.detect(image, AP_SCORE_THRESHOLD, ModelSpec.iou_threshold)
 
 
-def open_detector(model: str | Path, size: str | None) -> tuple[Detect, str, str]:
+@dataclass(frozen=True)
+class Opened:
+    """A model ready to be evaluated.
+
+    Attributes:
+        for_ap: detects with a threshold low enough for AP.
+        in_use: detects as the model's users do, at its own thresholds.
+        threshold: of the score in use.
+        size: of the input, as `parse_size` takes it.
+        interpreter: what runs it.
+    """
+
+    for_ap: Detect
+    in_use: Detect
+    threshold: float
+    size: str
+    interpreter: str
+
+
+def open_detector(model: str | Path, size: str | None) -> Opened:
     """Load a weights file or a .tflite file for evaluation.
 
     Args:
         model: path; `.tflite` runs in the device runtime, everything else in Keras.
         size: as `parse_size`; None means 640, or a .tflite file's own.
-
-    Returns:
-        The detector, the size, and the interpreter's name.
 
     Raises:
         ValueError: one line for the user: unreadable model, unknown size, or one the model cannot take.
@@ -174,11 +193,16 @@ def open_detector(model: str | Path, size: str | None) -> tuple[Detect, str, str
         own = str(height) if height == width else f"{height}x{width}"
         if size is not None and str(parse_size(size)) != own:
             raise ValueError(f"{model}: takes {own} pixels, --size is {size}; a .tflite file has one size")
-        return _for_ap(device), own, device.interpreter_name
+        return Opened(_for_ap(device), device.detect, device.spec.score_threshold, own, device.interpreter_name)
     wanted = parse_size(size if size is not None else str(DEFAULT_SIZE))
-    network, config, _ = load_model(model)
+    network, config, meta = load_model(model)
     name = f"tf_keras {keras.__version__} float"
-    return _for_ap(KerasDetector(network, config, wanted)), str(wanted), name
+    detector, threshold = KerasDetector(network, config, wanted), default_threshold(meta)
+
+    def in_use(image: np.ndarray) -> Detections:
+        return detector.detect(image, threshold, ModelSpec.iou_threshold)
+
+    return Opened(_for_ap(detector), in_use, threshold, str(wanted), name)
 
 
 def summary(metrics: dict[str, Any]) -> str:
@@ -204,18 +228,23 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
     if args.worst and not args.output:
         raise ValueError("--worst draws into a folder: give --output DIR")
     truths = read_truth(args.data_dir, args.gt_dir)
-    detect, size, interpreter = open_detector(args.model, args.size)
-    start = time.perf_counter()
-    result = evaluate(detect, truths)
+    opened = open_detector(args.model, args.size)
+    start, size = time.perf_counter(), opened.size
+    result = evaluate(opened.for_ap, truths)
     metrics = result.metrics | {
         "size": int(size) if size.isdecimal() else size,
-        "interpreter": interpreter,
+        "interpreter": opened.interpreter,
         "model": str(args.model),
         "data_dir": str(args.data_dir),
         "rules": "WIDER FACE .mat" if args.gt_dir else "label.txt",
         "images_per_second": len(truths) / (time.perf_counter() - start),
     }
     print(summary(metrics))
+    tallies: dict[str, closeups.Tally] = {}
+    if args.closeups or args.turned:
+        views, tallies = closeups.measure(opened.in_use, truths, args.closeups, args.turned, keep=args.worst)
+        metrics["large"] = views | {"threshold": opened.threshold}
+        print(closeups.table(views))
     document = json.dumps(metrics, indent=1, ensure_ascii=False) + "\n"
     if args.json:
         write_text(Path(args.json), document)
@@ -224,6 +253,7 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
         write_text(folder / "metrics.json", document)
         plot_curves(result.curves, f"{Path(args.model).name}, size {size}", folder / "pr_curve.png")
         save_worst(result.images, args.worst, folder)
+        closeups.save_missed(tallies, folder)
         print(f"wrote {folder}")
     return metrics
 
@@ -250,7 +280,11 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("json", None, "file to write the metrics to")
     flags.DEFINE_string("output", None, "folder for metrics.json, pr_curve.png and worst images")
-    flags.DEFINE_integer("worst", 0, "number of images with most misses and false alarms to draw into --output", 0)
+    flags.DEFINE_integer(
+        "worst", 0, "number of images with most misses and false alarms, and of missed views, to draw into --output", 0
+    )
+    flags.DEFINE_boolean("closeups", False, "find large faces in crops that they fill, by the margin around them, too")
+    flags.DEFINE_boolean("turned", False, "find large faces in photos turned by 0, 90, 180 and 270 degrees, too")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,11 @@ LOOKED_AT, LOOKED_AT_SCORE = 1024, 0.05  # detections per image, the most certai
 SURE_IOU, DOUBTED_IOU, FALSE_SHARE = 0.5, 0.3, 0.4
 RAISED_TO, LARGEST_RAISE = 0.6, 2.0
 
+# Faces that fill the frame are learned from their labels (`large_faces_by_labels`): from this share of the image's side
+# on, with this score on the best anchor, and no face where a box lies by `PART_SHARE` of itself inside one of them.
+LARGE_FACE, LARGE_SCORE, PART_SHARE = 0.4, 0.9, 0.5
+MOST_LARGE = 4  # per image: more faces of that size do not fit
+
 
 class LossSums(NamedTuple):
     """Float32 scalars, summed over a (replica's part of a) batch and not yet normalised."""
@@ -197,11 +202,78 @@ def corrected_by_labels(said: tf.Tensor, faces: tf.Tensor, trusted: tf.Tensor, s
     return tf.concat([scores[..., None], said[..., 1:]], axis=-1)
 
 
-def pairwise_iou(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """IoU of boxes float32 [B, M, 4] and [B, N, 4] (x1, y1, x2, y2): [B, M, N], 0 where one has no area."""
+def large_faces_by_labels(
+    teacher_outputs: tf.Tensor,
+    boxes: tf.Tensor,
+    landmarks: tf.Tensor,
+    matched: tf.Tensor,
+    anchors: tf.Tensor,
+    size: int,
+) -> tf.Tensor:
+    """A teacher's answers with those about faces that fill the frame replaced by their labels.
+
+    SCRFD finds three in a hundred faces whose box nearly is the picture, and parts of others; the labels know them.
+
+    Args:
+        teacher_outputs: float32 [B, A, 15], as `teacher_sums` takes it.
+        boxes: float32 [B, G, 4], G ≥ 1; landmarks: float32 [B, G, 5, 2]; pixels, padded (rows of −1 landmarks).
+        matched: int32 [B, A], the face each anchor is to predict (`matching.match` of these boxes), −1: none.
+        anchors: float32 [A, 3], pixels.
+        size: side of the images, pixels.
+
+    Returns:
+        float32 [B, A, 15]. Anchors matched to a face whose longer side is at least `LARGE_FACE` of `size` and whose
+        landmarks are known predict that label; the score is `LARGE_SCORE` on the face's best anchor, and less by the
+        square of their IoU on others, so that NMS keeps the best. Other anchors of which the teacher's box is mostly
+        inside such a face predict nothing, unless that box is another labelled face's.
+    """
+    sides = boxes[..., 2:] - boxes[..., :2]
+    large = tf.reduce_max(sides, axis=-1) >= LARGE_FACE * size
+    large &= tf.reduce_any(landmarks != -1.0, axis=[2, 3])  # [B, G]
+
+    order = tf.argsort(tf.cast(large, tf.int32), axis=1, direction="DESCENDING", stable=True)[:, :MOST_LARGE]  # [B, L]
+    real = tf.gather(large, order, batch_dims=1)
+    whole = tf.where(real[..., None], tf.gather(boxes, order, batch_dims=1), 0.0)  # [B, L, 4]
+
+    # ---- anchors of large faces
+    half = anchors[:, 2:] / 2
+    squares = tf.concat([anchors[:, :2] - half, anchors[:, :2] + half], axis=1)  # [A, 4]
+    of_face = real[:, None] & (matched[..., None] == order[:, None])  # [B, A, L]
+    fit = tf.where(of_face, pairwise_iou(tf.broadcast_to(squares, tf.shape(teacher_outputs[..., 1:5])), whole), 0.0)
+    share = tf.reduce_max(tf.math.divide_no_nan(fit, tf.reduce_max(fit, axis=1, keepdims=True)), axis=-1)
+    score = LARGE_SCORE * share**2
+    on_large = tf.reduce_any(of_face, axis=-1)  # [B, A]
+    face = tf.where(on_large, matched, 0)
+    points = tf.reshape(landmarks, tf.concat([tf.shape(landmarks)[:2], [10]], axis=0))
+    rows = tf.gather(tf.concat([boxes, points], axis=-1), face, batch_dims=1)  # [B, A, 14]
+    label = tf.concat([score[..., None], rows], axis=-1)
+
+    # ---- boxes inside of them
+    said = teacher_outputs[..., 1:5]
+    area = tf.reduce_prod(tf.maximum(said[..., 2:] - said[..., :2], 0.0), axis=-1)
+    part = tf.reduce_max(_intersection(said, whole), axis=-1) > PART_SHARE * area  # [B, A]
+    score = tf.where(part, teacher_outputs[..., 0], 0.0)
+    top, at = tf.math.top_k(score, tf.minimum(LOOKED_AT, tf.shape(score)[1]))
+    others = tf.where(large[..., None], 0.0, boxes)
+    overlap = tf.reduce_max(pairwise_iou(tf.gather(said, at, batch_dims=1), others), axis=-1)  # [B, K]
+    image = tf.broadcast_to(tf.range(tf.shape(at)[0])[:, None], tf.shape(at))
+    kept = tf.where(overlap >= SURE_IOU, top, 0.0)
+    kept = tf.scatter_nd(tf.stack([image, at], -1), kept, tf.shape(score))
+    scores = tf.where(part, kept, teacher_outputs[..., 0])
+    rest = tf.concat([scores[..., None], teacher_outputs[..., 1:]], axis=-1)
+    return tf.where(on_large[..., None], label, rest)
+
+
+def _intersection(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Common area of boxes float32 [B, M, 4] and [B, N, 4]: [B, M, N]."""
     low = tf.maximum(a[:, :, None, :2], b[:, None, :, :2])
     high = tf.minimum(a[:, :, None, 2:], b[:, None, :, 2:])
-    inter = tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)
+    return tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)
+
+
+def pairwise_iou(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """IoU of boxes float32 [B, M, 4] and [B, N, 4] (x1, y1, x2, y2): [B, M, N], 0 where one has no area."""
+    inter = _intersection(a, b)
     area_a, area_b = (tf.reduce_prod(tf.maximum(x[..., 2:] - x[..., :2], 0.0), axis=-1) for x in (a, b))
     return tf.math.divide_no_nan(inter, area_a[:, :, None] + area_b[:, None] - inter)
 

@@ -29,7 +29,7 @@ from rf_keras.augment import PRESETS, AugmentConfig
 from rf_keras.config import REFERENCE_ANCHORS, SMALL_ANCHORS, ModelConfig, TrainConfig
 from rf_keras.matching import match
 from rf_keras.synthetic import synthetic_dir
-from rf_keras.teacher import Teacher
+from rf_keras.teacher import open_teacher
 from rf_keras.wider import UNKNOWN, Sample, read_labels
 from tflite.command import flags_only, user_errors
 from tflite.draw import BOX_COLOR, LANDMARK_COLORS
@@ -39,6 +39,7 @@ from tflite.spec import ModelSpec
 
 ANCHOR_SETS = {"reference": REFERENCE_ANCHORS, "small": SMALL_ANCHORS}
 ANCHOR_COLOR = (255, 160, 60)
+CLOSEUP_STREAM = -(1 << 40)  # streams of random numbers of their own: what else is drawn stays
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class DataConfig:
         seed: of all random choices.
         fill: colour (BGR, 0-255) outside the photo.
         threads: images worked on at once; 0 lets tf.data choose.
-        teacher: ONNX file of a network that is asked about every image (`teacher.Teacher`); None: nobody is.
+        teacher: file of a network that is asked about every image (`teacher.open_teacher`); None: nobody is.
         teacher_features: ask for its features, too.
         teacher_mirror: ask it about mirror images, too.
         corrections: give what corrects the teacher: all faces in view, and whether they hold.
@@ -85,7 +86,7 @@ def data_config(config: TrainConfig) -> DataConfig:
         size=config.size,
         more_sizes=config.more_sizes,
         batch=config.batch,
-        augment=PRESETS[config.augment],
+        augment=replace(PRESETS[config.augment], closeup_share=config.closeups),
         seed=config.seed,
         teacher=config.teacher,
         teacher_features=config.teacher_features > 0,
@@ -234,7 +235,7 @@ def make_batches(
     if config.augment.needs_teacher:
         data = data.map(partial(_mix, config=config))
     if config.teacher:
-        teacher = Teacher(config.teacher, features=config.teacher_features, mirror=config.teacher_mirror)
+        teacher = open_teacher(config.teacher, features=config.teacher_features, mirror=config.teacher_mirror)
         data = data.map(lambda batch: {**batch, **teacher.maps(batch["image"])})
     return data.prefetch(2)
 
@@ -325,7 +326,13 @@ def augment_item(
     )
     height, width = shape[0], shape[1]
     window = augment.choose_window(boxes, height, width, window_draws, recipe, size)
-    place = augment.place_window(window, height, width, size)
+    visible = tf.stack([0, 0, width, height])
+    if recipe.closeup_share:
+        seed = tf.stack([tf.constant(config.seed, tf.int64), CLOSEUP_STREAM - position])
+        closeup_draws = tf.random.stateless_uniform([augment.CLOSEUP_DRAWS], seed=seed)
+        close, *closeup = augment.choose_closeup(boxes, landmarks, height, width, closeup_draws, recipe.closeup_share)
+        window, visible = tf.where(close, closeup[0], window), tf.where(close, closeup[1], visible)
+    place = augment.place_window(window, height, width, size, visible)
     image = tf.cond(
         is_jpeg,
         lambda: tf.io.decode_and_crop_jpeg(data, tf.stack(place[:4]), channels=3),
@@ -427,7 +434,8 @@ def _run(args: flags.FlagValues) -> None:
         raise ValueError("give either --show N or --benchmark")
     samples, sizes = read_folders(args.data_dir or [synthetic_dir("train")], args.max_missing)
     batch = args.show or args.batch
-    config = DataConfig(size=args.size, batch=batch, augment=PRESETS[args.augment], seed=args.seed)
+    recipe = replace(PRESETS[args.augment], closeup_share=args.closeups)
+    config = DataConfig(size=args.size, batch=batch, augment=recipe, seed=args.seed)
     stream = sample_stream(sizes, None, args.seed, batch if args.show else batch * (args.batches + 4))
     try:
         if args.show:
@@ -466,6 +474,7 @@ def define_flags() -> None:
     flags.DEFINE_multi_string("data_dir", None, "folder with images/ and labels; repeatable (default: synthetic faces)")
     flags.DEFINE_float("max_missing", 0.0, "largest share of labelled images that may be missing", 0, 1)
     flags.DEFINE_enum("augment", "scale", list(PRESETS), "augmentation preset")
+    flags.DEFINE_float("closeups", 0.0, "share of the images that show one face filling the frame", 0, 1)
     flags.DEFINE_enum("anchors", "reference", list(ANCHOR_SETS), "anchor sizes that --show matches")
     flags.DEFINE_integer("size", 640, "side of the square images, pixels, a multiple of 32")
     flags.DEFINE_integer("batch", 8, "images per batch of --benchmark", 1)

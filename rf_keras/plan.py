@@ -39,7 +39,7 @@ def print_plan(
     faces = sum(len(sample.boxes) for sample in samples)
     points = sum(int((sample.landmarks != -1).any(axis=(1, 2)).sum()) for sample in samples)
     source = ", ".join(config.data_dirs) or "built-in synthetic faces"
-    steps = config.epochs * (len(samples) // config.batch)
+    steps = config.epochs * (config.steps_per_epoch or len(samples) // config.batch)
     print(f"data: {source}: {len(samples)} images, {faces} faces, {points} with landmarks; {len(held)} for validation")
     print(
         f"network: {config.model.backbone} × {config.model.width:g}, {config.model.activation}, "

@@ -9,7 +9,15 @@ import tensorflow as tf
 import tf_keras as keras
 
 from rf_keras.config import TrainConfig
-from rf_keras.losses import LossSums, corrected_by_labels, feature_sums, multibox_sums, normalize, teacher_sums
+from rf_keras.losses import (
+    LossSums,
+    corrected_by_labels,
+    feature_sums,
+    large_faces_by_labels,
+    multibox_sums,
+    normalize,
+    teacher_sums,
+)
 from rf_keras.matching import match
 from rf_keras.model import flatten_outputs
 from rf_keras.optimization import decay_gradients, decay_weights, update_average
@@ -74,6 +82,10 @@ def make_train_step(
             if any(config.label_trust):
                 said = corrected_by_labels(batch["teacher"], batch["in_view"], batch["trusted"], size)
                 batch = {**batch, "teacher": said}
+            if config.teacher and config.closeups:
+                matched = match(batch["boxes"], batch["count"], config.model, size, size)
+                faces = batch["boxes"], batch["landmarks"], matched
+                batch = {**batch, "teacher": large_faces_by_labels(batch["teacher"], *faces, anchors, size)}
             outputs = trained(tf.cast(image, tf.float32) - mean, training=not config.freeze_bn)
             sums = loss_sums(outputs[:outputs_of_network], batch)
             counts = context.all_reduce("sum", [sums.positives, sums.positives_with_landmarks])

@@ -1,6 +1,8 @@
-"""A stronger detector as the source of training targets: SCRFD networks in ONNX, which have the reference's anchors.
+"""Another detector as the source of training targets: SCRFD networks in ONNX, which have the reference's anchors, or
+a weights file of our own.
 
     python -m rf_keras.train --teacher scrfd.onnx …
+    python -m rf_keras.train --teacher W.keras --init W.keras …     learn something new and keep the rest
 
 SCRFD (Guo et al. 2021) puts two anchors of 2 and 4 strides' side on each cell of strides 8, 16 and 32, as the reference
 RetinaFace does, so each of its outputs belongs to one anchor of ours. It is asked about the augmented images.
@@ -16,7 +18,11 @@ import numpy as np
 import tensorflow as tf
 
 from rf_keras.augment import MIRRORED_LANDMARKS
+from rf_keras.box_coding import decode_boxes, decode_landmarks
 from rf_keras.config import ModelConfig
+from rf_keras.model import flatten_outputs
+from rf_keras.model_file import load_model
+from tflite.spec import ModelSpec
 
 REFERENCE = ModelConfig()  # whose strides and anchors SCRFD has
 CODES = (1, 4, 10)  # per anchor: score; distances to left, top, right, bottom; five points
@@ -25,6 +31,13 @@ PROBE_SIDE = 64  # pixels
 # A teacher's scores say how well a box fits, and few pass 0.8; so do its student's. From here on a student of 47,136
 # images shows about what one of the labels shows from 0.5 on (benchmarks/operating_point.py, MODEL_CARD).
 TAUGHT_THRESHOLD = 0.4
+
+
+def default_threshold(meta: dict[str, Any]) -> float:
+    """Probability from which weights with these facts (`model_file.load_model`) count a face: by how they learned to
+    score."""
+    taught = (meta.get("train") or {}).get("teacher")
+    return TAUGHT_THRESHOLD if taught else ModelSpec.score_threshold
 
 
 def check_teachable(model: ModelConfig) -> None:
@@ -155,6 +168,56 @@ class Teacher:
         said.set_shape([None, None, FIELDS])
         features.set_shape([None, None, self.channels])
         return {"teacher": said} | ({"teacher_features": features} if self.channels else {})
+
+
+class NetworkTeacher:
+    """A network of our own that answers as `Teacher` does, for a student that is not to forget what it knows.
+
+    Args:
+        path: weights file (.keras) with the reference's strides and anchor sizes.
+
+    Raises:
+        ValueError: no such file, or other anchors.
+    """
+
+    channels = 0  # its features are not learned
+
+    def __init__(self, path: str | Path) -> None:
+        self._model, self._config, _ = load_model(path)
+        self._model.trainable = False
+        if (self._config.strides, self._config.anchor_sizes) != (REFERENCE.strides, REFERENCE.anchor_sizes):
+            raise ValueError(
+                f"{path}: has anchors {self._config.anchor_sizes} at strides {self._config.strides}, expected a "
+                f"teacher's: {REFERENCE.anchor_sizes} at strides {REFERENCE.strides}"
+            )
+
+    def _anchors(self, side: np.ndarray) -> np.ndarray:
+        return self._config.anchors(int(side), int(side))
+
+    def maps(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """uint8 [B, S, S, 3], BGR → `teacher`, float32 [B, A, 15] as `Teacher.__call__` gives it."""
+        # Batches of several sizes have no static side.
+        anchors = tf.numpy_function(self._anchors, [tf.shape(images)[1]], tf.float32, stateful=False)
+        anchors.set_shape([None, 3])
+        pixels = tf.cast(images, tf.float32) - tf.constant(ModelSpec.mean, tf.float32)
+        logits, deltas, points = flatten_outputs(self._model(pixels, training=False), self._config)
+        boxes = decode_boxes(deltas, anchors, self._config.variances)
+        marks = decode_landmarks(points, anchors, self._config.variances)
+        score = tf.sigmoid(logits[..., 1:] - logits[..., :1])
+        return {"teacher": tf.concat([score, boxes, marks], axis=-1)}
+
+
+def open_teacher(path: str | Path, features: bool = False, mirror: bool = False) -> Teacher | NetworkTeacher:
+    """The teacher in a file: a `NetworkTeacher` for .keras, else a `Teacher`, with its arguments.
+
+    Raises:
+        ValueError: as either, or features or mirror images of a network of our own.
+    """
+    if Path(path).suffix != ".keras":
+        return Teacher(path, features=features, mirror=mirror)
+    if features or mirror:
+        raise ValueError(f"{path}: a weights file as a teacher gives neither features nor answers about mirror images")
+    return NetworkTeacher(path)
 
 
 def mirrored_answers(said: np.ndarray, side: int) -> np.ndarray:

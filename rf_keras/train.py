@@ -43,7 +43,7 @@ from rf_keras.run_dir import (
 from rf_keras.run_state import Run, is_chief, make_strategy
 from rf_keras.step import make_train_step
 from rf_keras.synthetic import synthetic_dir
-from rf_keras.teacher import Teacher, check_teachable
+from rf_keras.teacher import check_teachable, open_teacher
 from rf_keras.train_flags import config_from_flags, define_flags, given_network, given_settings
 from rf_keras.wider import Sample
 from tflite.command import flags_only, user_errors
@@ -108,7 +108,7 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], held: Seque
         Interrupted: Ctrl-C; the state is saved.
     """
     config = run.config
-    steps_per_epoch = len(samples) // config.batch
+    steps_per_epoch = config.steps_per_epoch or len(samples) // config.batch
     total = config.epochs * steps_per_epoch
 
     # -------------------------------------------------------------------------------------------- data
@@ -247,7 +247,7 @@ def command(args: flags.FlagValues) -> None:
         raise ValueError(f"augment is {config.augment!r}, expected one of {', '.join(AUGMENTATIONS)}")
     if config.teacher:
         check_teachable(config.model)
-        Teacher(config.teacher, features=config.teacher_features > 0)  # fails before anything is written
+        open_teacher(config.teacher, features=config.teacher_features > 0)  # fails before anything is written
     elif AUGMENTATIONS[config.augment].needs_teacher:
         raise ValueError(
             f"augment is {config.augment!r}, whose images leave their labels behind: expected a --teacher to answer"

@@ -22,7 +22,9 @@ SETTINGS = {
     "val_size": "letterbox size in validation, pixels (0: as --size)",
     "batch": "images per step, over all replicas",
     "epochs": "passes over the training images",
+    "steps_per_epoch": "steps that count as one pass (0: each training image once)",
     "augment": f"augmentation preset: {', '.join(AUGMENTATIONS)}",
+    "closeups": "share of the images that show one of their faces filling the frame, 0 to 1",
     "optimizer": "sgd or adamw",
     "learning_rate": "peak learning rate",
     "momentum": "of sgd",
@@ -35,7 +37,7 @@ SETTINGS = {
     "freeze_bn": "keep BN statistics and scales as they are",
     "mixed_precision": "compute in float16 (GPUs)",
     "init": "weights file to start from; its network is used, changed by the network flags",
-    "teacher": "SCRFD network (.onnx) whose outputs are the targets, instead of matched labels",
+    "teacher": "SCRFD network (.onnx) or weights file (.keras) whose outputs are the targets instead of labels",
     "teacher_features": "weight of a loss by which the network's features predict the teacher's (0: off)",
     "teacher_mirror": "ask the teacher about mirror images, too, and learn the mean of both answers",
     "label_trust": "per --data_dir 1 where its labels correct the teacher's scores, else 0, comma-separated "

@@ -348,6 +348,11 @@ TEACHER_LOSSES = changes(
     ("batch_dims=1), 0.0, float(size))", "batch_dims=1), -1e9, 1e9)"),
     ("tf.math.rsqrt(variance + 1e-6)", "tf.math.rsqrt(variance)"),
     ("tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)", "tf.reduce_prod(high - low, axis=-1)"),
+    ("PART_SHARE = 0.4, 0.9, 0.5", "PART_SHARE = 0.3, 0.9, 0.5"),
+    ("PART_SHARE = 0.4, 0.9, 0.5", "PART_SHARE = 0.4, 0.8, 0.5"),
+    ("PART_SHARE = 0.4, 0.9, 0.5", "PART_SHARE = 0.4, 0.9, 1.5"),
+    ("LARGE_SCORE * share**2", "LARGE_SCORE * share"),
+    ("tf.where(overlap >= SURE_IOU, top, 0.0)", "tf.zeros_like(top)"),
 )
 
 BOX_CODING = changes(
@@ -358,6 +363,8 @@ BOX_CODING = changes(
     ("(boxes[..., :2] + boxes[..., 2:]) / 2\n    size", "boxes[..., :2]\n    size"),
     ("tf.math.log(size / side) / variances[1]", "tf.math.log(size / side) / variances[0]"),
     ("(landmarks - centre) / (variances[0] * side)", "(landmarks - centre) / (variances[1] * side)"),
+    ("tf.exp(tf.minimum(deltas[..., 2:] * variances[1], MAX_LOG_SIZE))", "tf.exp(deltas[..., 2:] * variances[1])"),
+    ("+ [5]) + deltas * variances[0]", "+ [5]) + deltas * variances[1]"),
 )
 
 WIDER_AP = changes(
@@ -389,8 +396,8 @@ AUGMENT = changes(
     ("boxes[None, :, :2] >= origin[:, None]", "boxes[None, :, :2] > origin[:, None]"),
     ("boxes[None, :, 2:] <= end[:, None]", "boxes[None, :, 2:] < end[:, None]"),
     ("size >= config.min_face * side", "size > config.min_face * side"),
-    ("(centre > edges[:2])", "(centre >= edges[:2])"),
-    ("(centre < edges[:2] + edges[2])", "(centre <= edges[:2] + edges[2])"),
+    ("(centre > start)", "(centre >= start)"),
+    ("(centre < end)", "(centre <= end)"),
     ("(shorter >= config.min_face)", "(shorter > config.min_face)"),
     ("_ranged(draws[2], -config.brightness, config.brightness)", "_ranged(draws[2], 0.0, config.brightness)"),
     ("amount(1, -config.brightness, config.brightness, 0.0)", "amount(1, 0.0, config.brightness, 0.0)"),
@@ -406,7 +413,11 @@ AUGMENT = changes(
     ),
     ("tf.saturate_cast(tilted + fill + 0.5, tf.uint8)", "tf.saturate_cast(tilted + fill, tf.uint8)"),
     ("(tf.roll(image, 1, axis=0) - image) + 0.5", "(tf.roll(image, 1, axis=0) - image)"),
-    ("tf.tile(shift, [2]), 0.0, size)\n    shorter", "tf.tile(shift, [2]), 0.0, 2.0 * size)\n    shorter"),
+    ("tf.stack([place.out_width, place.out_height])", "tf.stack([place.out_height, place.out_width])"),
+    ("CLOSEUP_FACE = 64.0", "CLOSEUP_FACE = 32.0"),
+    ("CLOSEUP_MARGINS = (-0.1, 0.7)", "CLOSEUP_MARGINS = (-0.1, 0.5)"),
+    ("rectangle = draws[7] < 0.5", "rectangle = draws[7] >= 0.5"),
+    ("margins * sides * [-1.0, -1.0, 1.0, 1.0]", "margins * sides * [1.0, -1.0, 1.0, 1.0]"),
 )
 
 EVALUATE = changes(

@@ -194,7 +194,7 @@ def test_held_out_loss_of_labels(config: QatConfig, labelled: Path, tmp_path: Pa
     """Where the float network is not imitated, being far from it is no loss."""
     labels = dataclasses.replace(config, data_dirs=(str(labelled),), distill=False, multibox=True)
     original, network, _ = load_model(Path(config.weights))
-    tuner = qat_loop.Tuner(original, network, labels, qat.read_samples(labels), tmp_path, qat_run.Log(tmp_path))
+    tuner = qat_loop.Tuner(original, network, labels, *qat.read_samples(labels), tmp_path, qat_run.Log(tmp_path))
     anchors = tf.constant(network.anchors(SIZE, SIZE))
     by_hand = []
     for batch in tuner.held:
@@ -256,7 +256,7 @@ def test_a_teacher_instead_of_the_float_network(config: QatConfig, labelled: Pat
     # The held-out loss is that of the answers, by hand.
     samples = qat.read_samples(taught)
     original, network, _ = load_model(tmp_path / "plain" / "original.keras")
-    tuner = qat_loop.Tuner(original, network, taught, samples, tmp_path, qat_run.Log(tmp_path))
+    tuner = qat_loop.Tuner(original, network, taught, *samples, tmp_path, qat_run.Log(tmp_path))
     teacher, anchors = Teacher(taught.teacher), tf.constant(network.anchors(SIZE, SIZE))
     by_hand = []
     for image in (batch["image"].numpy() for batch in tuner.held):

@@ -168,6 +168,56 @@ NEUTRAL = [0.0] + [0.99, 0.5] * 4  # no change is drawn at probability 0.5
 COLOURS = replace(PRESETS["reference"], colour_chance=0.5)
 
 
+def closeup(boxes: list[list[float]], *draws: float, known: bool = True) -> tuple[bool, list[int], list[int]]:
+    """Chosen, window and visible part in an image of width 400 and height 300; draws: face, margin, rectangle."""
+    face, margin, rectangle = draws
+    table = tf.constant(boxes, tf.float32) if boxes else tf.constant(NO_FACES)
+    points = tf.fill([len(boxes), 5, 2], 7.0 if known else -1.0)
+    numbers = tf.constant([0.5, face, margin, 0.5, 0.5, 0.5, 0.5, rectangle])
+    chosen, *parts = augment.choose_closeup(table, points, tf.constant(300), tf.constant(400), numbers, 0.6)
+    return bool(chosen), parts[0].numpy().tolist(), parts[1].numpy().tolist()
+
+
+LARGE = [100.0, 50.0, 200.0, 130.0]  # 100 × 80 px
+NO_MARGIN = 0.125  # of the draws from −0.1 to 0.7
+
+
+def test_a_closeup_is_the_face_and_its_margin() -> None:
+    assert closeup([LARGE], 0.0, NO_MARGIN, 0.0) == (True, [100, 50, 100], [100, 50, 200, 130])
+    # A margin of half the box: 50 px at the sides, 40 above and below, of which the image has all.
+    assert closeup([LARGE], 0.0, 0.75, 0.0) == (True, [50, 10, 200], [50, 10, 250, 170])
+    # Below 0 the box itself is cut, beyond the image there is nothing.
+    assert closeup([LARGE], 0.0, 0.0, 0.0)[2] == [110, 58, 190, 122]
+    assert closeup([[0.0, 0.0, 100.0, 100.0]], 0.0, 0.75, 0.0)[2] == [0, 0, 150, 150]
+
+
+def test_a_square_closeup_shows_what_is_around() -> None:
+    assert closeup([LARGE], 0.0, NO_MARGIN, 0.9) == (True, [100, 40, 100], [0, 0, 400, 300])
+    # At the image's edge the square is moved into it.
+    assert closeup([[300.0, 0.0, 400.0, 80.0]], 0.0, NO_MARGIN, 0.9)[1] == [300, 0, 100]
+
+
+def test_closeups_take_large_faces_with_landmarks() -> None:
+    small = [0.0, 0.0, 63.0, 100.0]
+    assert closeup([small, LARGE], 0.99, NO_MARGIN, 0.0)[1] == [100, 50, 100]
+    assert not closeup([small], 0.0, NO_MARGIN, 0.0)[0]
+    assert not closeup([LARGE], 0.0, NO_MARGIN, 0.0, known=False)[0]
+    assert not closeup([], 0.0, NO_MARGIN, 0.0)[0]
+
+
+def test_faces_are_clipped_to_what_is_visible() -> None:
+    visible = tf.constant([100, 50, 200, 130])
+    placed = augment.place_window(tf.constant([100, 50, 100]), tf.constant(300), tf.constant(400), 64, visible)
+    assert [int(value) for value in placed] == [50, 100, 80, 100, 0, 0, 51, 64]
+    # The second face lies below what is visible, though within the square window.
+    faces = tf.constant([[90.0, 40.0, 210.0, 120.0], [120.0, 132.0, 140.0, 148.0]])
+    points = tf.fill([2, 5, 2], -1.0)
+    boxes, _ = augment.move_faces(
+        faces, points, tf.constant([100, 50, 100]), placed, tf.constant(False), AugmentConfig(), 64
+    )
+    assert boxes.numpy() == pytest.approx(np.array([[0, 0, 64, 44.625]]))
+
+
 def drawn(at: int, amount: float) -> tf.Tensor:
     """Only one change happens (1 brightness, 3 contrast, 5 saturation, 7 hue), at `amount` of its range."""
     draws = list(NEUTRAL)

@@ -263,7 +263,15 @@ def test_keras_detector_follows_training(data: Path) -> None:
 
 
 def command(**settings: Any) -> dict[str, Any]:
-    defaults = {"gt_dir": None, "size": "96", "json": None, "output": None, "worst": 0}
+    defaults = {
+        "gt_dir": None,
+        "size": "96",
+        "json": None,
+        "output": None,
+        "worst": 0,
+        "closeups": False,
+        "turned": False,
+    }
     return run(SimpleNamespace(**(defaults | settings)))
 
 

@@ -19,12 +19,13 @@ from onnx import TensorProto, helper, numpy_helper
 from rf_keras import train
 from rf_keras.augment import PRESETS, AugmentConfig
 from rf_keras.config import SMALL_ANCHORS, ModelConfig, TrainConfig
+from rf_keras.keras_detector import InputSize, KerasDetector
 from rf_keras.model import add_feature_heads, build_model
-from rf_keras.model_file import load_model
+from rf_keras.model_file import load_model, save_model
 from rf_keras.pipeline import DataConfig, data_config, make_batches, read_folders
 from rf_keras.run_state import Run
 from rf_keras.synthetic import make_dataset
-from rf_keras.teacher import Teacher, check_teachable, mean_answers, mirrored_answers
+from rf_keras.teacher import Teacher, check_teachable, mean_answers, mirrored_answers, open_teacher
 from rf_keras.train_flags import define_flags
 
 STRIDES = (8, 16, 32)
@@ -181,6 +182,49 @@ def test_a_teacher_with_a_mirror(teacher_file: Path) -> None:
     expected = [mean_answers(a, mirrored_answers(b, 64)) for a, b in zip(plain(images), turned, strict=True)]
     np.testing.assert_array_equal(Teacher(teacher_file, mirror=True)(images), np.stack(expected))
     assert np.abs(np.stack(expected) - plain(images))[..., 0].max() > 0.01
+
+
+def test_a_network_teaches_what_it_detects(tmp_path: Path) -> None:
+    network = ModelConfig(neck_channels=8, ssh_channels=8)
+    model = build_model(network)
+    save_model(model, network, tmp_path / "w.keras")
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    answers = open_teacher(tmp_path / "w.keras").maps(tf.constant(image[None]))["teacher"].numpy()
+    assert answers.shape == (1, 2 * (64 + 16 + 4), 15)
+    found, _, _ = KerasDetector(model, network, InputSize(fixed=64)).candidates(image, 0.0)
+    assert answers[0, found.anchors, 1:5] == pytest.approx(found.boxes, abs=1e-3)
+    assert answers[0, found.anchors, 5:] == pytest.approx(found.landmarks.reshape(-1, 10), abs=1e-3)
+    assert answers[0, found.anchors, 0] == pytest.approx(1 / (1 + np.exp(-found.logits)), abs=1e-5)
+
+
+def test_networks_that_cannot_teach(tmp_path: Path) -> None:
+    small = ModelConfig(neck_channels=8, ssh_channels=8, anchor_sizes=SMALL_ANCHORS)
+    save_model(build_model(small), small, tmp_path / "small.keras")
+    with pytest.raises(ValueError, match=r"small.keras: has anchors .*10.0.* expected a teacher's"):
+        open_teacher(tmp_path / "small.keras")
+    with pytest.raises(ValueError, match=r"absent\.keras: no such weights file"):
+        open_teacher(tmp_path / "absent.keras")
+    with pytest.raises(ValueError, match="neither features nor answers about mirror images"):
+        open_teacher(tmp_path / "small.keras", mirror=True)
+
+
+def test_training_keeps_what_a_network_knows_and_learns_closeups(data: Path, tmp_path: Path) -> None:
+    """Taught by its own start it begins without error, but where a face fills the frame."""
+    network = ModelConfig(neck_channels=8, ssh_channels=8, class_logits=1)
+    save_model(build_model(network), network, tmp_path / "start.keras")
+    start = tmp_path / "start.keras"
+    given = [f"--data_dir={data}", f"--init={start}", f"--teacher={start}", "--size=64", "--batch=4", "--freeze_bn"]
+    losses = {}
+    for share in (0.0, 1.0):
+        run_dir = tmp_path / f"run{share}"
+        run(
+            *given, "--epochs=1", "--steps_per_epoch=2", "--augment=none", f"--closeups={share}", f"--run_dir={run_dir}"
+        )
+        with (run_dir / "metrics.csv").open() as file:
+            (row,) = csv.DictReader(file)
+        assert int(row["step"]) == 2
+        losses[share] = float(row["loss"])
+    assert losses[0.0] < 0.01 * losses[1.0]
 
 
 def test_batches_say_which_labels_hold(teacher_file: Path, data: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rf_keras.losses import corrected_by_labels, feature_sums, pairwise_iou, teacher_sums
+from rf_keras.losses import corrected_by_labels, feature_sums, large_faces_by_labels, pairwise_iou, teacher_sums
 
 
 def test_labels_correct_scores_by_hand() -> None:
@@ -64,6 +64,29 @@ def test_the_1024_surest_answers_are_corrected() -> None:
     found = corrected_scores([(score, (40.0, 40.0, 60.0, 60.0)) for score in scores], (0.0, 0.0, 4.0, 4.0))
     surest = np.sort(scores)[-1024]
     np.testing.assert_allclose(found, np.where(scores >= surest, 0.4 * scores, scores), rtol=1e-5)
+
+
+def test_labels_replace_the_teacher_on_large_faces_by_hand() -> None:
+    """An image of 100 px with a face of 60, known to the labels alone, and a small one in its corner."""
+    anchors = tf.constant([[50, 50, 64], [60, 50, 64], [50, 50, 16], [25, 25, 16], [90, 90, 16]], tf.float32)
+    boxes = tf.constant([[[20, 20, 80, 80], [18, 18, 32, 32], [0, 0, 0, 0]]], tf.float32)
+    landmarks = tf.concat([tf.fill([1, 1, 5, 2], 50.0), tf.fill([1, 2, 5, 2], -1.0)], axis=1)
+    matched = tf.constant([[0, 0, -1, 1, -1]])
+    said = np.full((1, 5, 15), 7, np.float32)
+    said[0, :, 0] = [0.2, 0.3, 0.6, 0.7, 0.1]
+    said[0, :, 1:5] = [[0, 0, 9, 9], [0, 0, 9, 9], [42, 42, 58, 58], [18, 18, 32, 32], [82, 82, 98, 98]]
+    learned = large_faces_by_labels(tf.constant(said), boxes, landmarks, matched, anchors, 100).numpy()[0]
+    # IoU of the anchors' squares with the face: 3600 / 4096, and 62·60 = 3720 − 10·60 … of the one moved by 10.
+    fit = np.array([3600 / 4096, 52 * 60 / (3600 + 4096 - 52 * 60)])
+    assert learned[:2, 0] == pytest.approx(0.9 * (fit / fit[0]) ** 2, rel=1e-5)
+    assert learned[0, 1:].tolist() == [20, 20, 80, 80, *[50] * 10]
+    assert learned[2, 0] == 0, "a part of the face is none"
+    assert learned[3].tolist() == said[0, 3].tolist(), "but another face before it is one"
+    assert learned[4].tolist() == said[0, 4].tolist()
+    # Without landmarks, or when it is smaller, the teacher's word stands.
+    for unknown, side in ((tf.fill([1, 3, 5, 2], -1.0), 100), (landmarks, 151)):
+        kept = large_faces_by_labels(tf.constant(said), boxes, unknown, matched, anchors, side)
+        assert kept.numpy().tolist() == said.tolist()
 
 
 def test_iou_of_pairs() -> None:
