@@ -475,7 +475,7 @@ BIAS = changes(
     ("images = images[:: max(1, len(images) // IMAGES)]", "images = images[:IMAGES]"),
     ("IMAGES = 8\n", "IMAGES = 1\n"),
     ("bias.assign_add(want - mean)", "bias.assign_add(mean - want)"),
-    ("if depth[name] == turn", "if depth[name] >= turn"),
+    ("if depth[name] == turn", "if depth[name] == 1"),
     ("tf.clip_by_value(value, *limit)", "value"),
     ("max((depth[name] for name in before), default=0)", "min((depth[name] for name in before), default=0)"),
 )

@@ -12,10 +12,14 @@ and the like are imported once; a fork of that process runs the tests of a mutan
 
 from __future__ import annotations
 
+import compileall
+import contextlib
 import importlib
+import io
 import json
 import multiprocessing
 import os
+import py_compile
 import shutil
 import signal
 import subprocess
@@ -112,14 +116,18 @@ def copy_tree(target: Path) -> None:
 
 def import_once(tree: Path) -> None:
     """Import what all mutants share, with the settings that `rf_keras` makes for TensorFlow, and nothing of ours."""
-    sys.dont_write_bytecode = True  # of a file changed twice in a second Python would take the older bytecode
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    for name in PROJECT:
+        # Valid by the source's hash: of a file changed twice in a second Python would otherwise take older bytecode.
+        mode = py_compile.PycInvalidationMode.CHECKED_HASH
+        compileall.compile_dir(tree / name, quiet=2, invalidation_mode=mode)
     os.environ["PYTHONPATH"] = str(tree)
     os.environ.pop("CI", None)  # where it is set tests fail for want of ../shared/data
     import rf_keras  # noqa: F401
 
     for name in SHARED_IMPORTS:
         importlib.import_module(name)
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main(["--version"])  # imports its plugins
 
 
 def run_child(tree: Path, files: Sequence[str], known: Costs, report: Path) -> None:

@@ -79,10 +79,12 @@ def test_depths(folded: Folded) -> None:
 
 def test_eight_images_spread_over_all_are_measured() -> None:
     image = keras.Input((None, None, 3), name="image")
-    model = keras.Model(image, keras.layers.Conv2D(4, 3, name="stem_conv")(image))
+    x = keras.layers.Conv2D(4, 3, name="stem_conv")(image)
+    model = keras.Model(image, keras.layers.Conv2D(3, 1, name="second_conv")(x))
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (16, 12, 12, 3), np.uint8)
-    ranges = {"image": (-125.0, 150.0), "stem_conv": (-3000.0, 3000.0)}  # steps of 24: each image has its own error
+    # Steps of 24: each image has its own error.
+    ranges = {"image": (-125.0, 150.0), "stem_conv": (-3000.0, 3000.0), "second_conv": (-3000.0, 3000.0)}
 
     def biases(some: np.ndarray) -> np.ndarray:
         found: np.ndarray = correct_biases(model, ranges, some).get_layer("stem_conv").get_weights()[1]

@@ -33,7 +33,7 @@ def test_signature(int8_file: bytes, folded: tuple[keras.Model, ModelConfig]) ->
     for stride in (8, 16, 32):
         for head, values in (("score", 1), ("box", 4), ("landmark", 10)):
             details = outputs[f"{head}_{stride}"]
-            assert list(details["shape"]) == [1, SIZE // stride, SIZE // stride, 2 * values]
+            assert list(details["shape_signature"]) == [1, SIZE // stride, SIZE // stride, 2 * values]
             assert details["dtype"] == np.int8
 
 

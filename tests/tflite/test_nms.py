@@ -79,17 +79,17 @@ def test_hand_computed() -> None:
     assert nms(boxes, scores, 0.4).tolist() == [3, 0, 1]
 
 
-@pytest.mark.parametrize("corner", [0.0, 5e4, 5e5])
+@pytest.mark.parametrize("corner", [0.0, 5e5])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_hundreds_of_overlaps_a_rounding_error_from_the_threshold(corner: float, dtype: type) -> None:
-    """Boxes of one size in rows, 3/7 of a side apart (IoU 0.4), far from the origin: the intervals that save the exact
-    test must have a margin for float32, which has steps of 1/32 pixel at 500,000."""
+    """Boxes of one size in a row, 3/7 of a side apart (IoU 0.4), near the origin and far from it: the intervals that
+    save the exact test must have a margin for float32, which has steps of 1/32 pixel at 500,000."""
     random = np.random.default_rng(1)
-    for side in random.uniform(1, 200, 40):
-        x = corner + side * 3 / 7 * np.arange(150)
-        low = np.stack((x, np.full(150, corner)), axis=1)
+    for side in random.uniform(1, 200, 6):
+        x = corner + side * 3 / 7 * np.arange(600)
+        low = np.stack((x, np.full(600, corner)), axis=1)
         boxes = np.concatenate((low, low + side), axis=1).astype(dtype)
-        scores = random.permutation(150).astype(np.float32)
+        scores = random.permutation(600).astype(np.float32)
         assert nms(boxes, scores, 0.4).tolist() == plain_nms(boxes, scores, 0.4)
 
 
