@@ -105,10 +105,16 @@ class Watch:
 
 
 def copy_tree(target: Path) -> None:
-    """The repository's files without what git ignores."""
+    """The repository's files without what git ignores.
+
+    Raises:
+        RunError: this is no git checkout.
+    """
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
-    for name in filter(None, names):
+    found = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True)
+    if found.returncode:
+        raise RunError(f"git cannot list the files of {ROOT}: {found.stderr.strip()}")
+    for name in filter(None, found.stdout.split("\0")):
         if (ROOT / name).is_file():  # a file that was deleted without git knowing is still listed
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, target / name)
