@@ -127,3 +127,9 @@ def test_nothing_found() -> None:
     nothing = Candidates(np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2)), np.empty(0, np.int64))
     found = detections_from_candidates(nothing, ModelSpec(), IMAGE, 1.0)
     assert found.boxes.shape == (0, 4) and found.to_list() == []
+
+
+def test_lists_hold_thousandths_of_a_pixel_and_millionths_of_a_score() -> None:
+    third = np.float32(1 / 3)
+    faces = Detections(np.full((1, 4), third), np.full(1, third), np.full((1, 5, 2), third))
+    assert faces.to_list() == [{"box": [0.333] * 4, "score": 0.333333, "landmarks": [[0.333, 0.333]] * 5}]
