@@ -211,7 +211,7 @@ SPEC = changes(
     ('for key in ("quantization", "source")', 'for key in ("source",)'),
     ('spec_from_json(text, "new model")', "pass"),
     ("zipfile.ZipInfo(SPEC_FILE, (1980, 1, 1, 0, 0, 0))", "SPEC_FILE"),
-    ('zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED)', 'zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED)'),
+    ("(1980, 1, 1, 0, 0, 0)), text)", "(1980, 1, 1, 0, 0, 0)), text, zipfile.ZIP_DEFLATED)"),
     ("if len(data) > MAX_SPEC_BYTES", "if len(data) > 1 << 30"),
     ("file.read(MAX_SPEC_BYTES + 1)", "file.read()"),
     ("if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)", "if info.compress_type == 99"),
@@ -525,6 +525,11 @@ HARMLESS: tuple[Mutant, ...] = (
         ("TILE = 1 << 16", "TILE = 1 << 12", "speed only: pairs are compared in smaller parts"),
         ("FEW = 64", "FEW = 16", "speed only: both ways give the same boxes"),
         ("DENSE = 8", "DENSE = 2", "speed only: both ways give the same boxes"),
+        (
+            'zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED)',
+            'zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED)',
+            "the entry itself says that it is stored",
+        ),
         ("return math.isfinite(value)", "return True", "each number is compared with finite bounds besides"),
         (
             "(width, height), dst=out, interpolation=cv2.INTER_AREA",
