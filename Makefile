@@ -59,3 +59,23 @@ clean:
 .PHONY: mutation
 mutation: $(STAMP)
 	$(BIN)/python -m tests.mutation
+
+# The browser demo: needs Node 20 and npm; its tests also Debian's chromium and firefox-esr. See web_demo/README.md.
+.PHONY: web-dist web test-web clean-web
+WEB_TEST := build/web_test
+
+web-dist:
+	cd web_demo && npm ci --ignore-scripts --no-fund --no-audit && npm run --silent build
+
+web: web-dist
+	cd web_demo && npm run --silent serve
+
+test-web: web-dist $(STAMP)
+	cd web_demo && npm run --silent types && npm run --silent format
+	rm -rf $(WEB_TEST)
+	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m tests.web.expected $(WEB_TEST)
+	node --test --test-concurrency=1 tests/web/*.test.mjs
+
+clean: clean-web
+clean-web:
+	rm -rf web_demo/node_modules web_demo/dist

@@ -16,11 +16,11 @@ import numpy as np
 
 from benchmarks import peers
 from benchmarks.peers import Peer, PeerMissing
-from rf_keras.import_weights import (
+from rf_keras.importing.source_weights import ImportWeightsError
+from rf_keras.importing.wheel import (
     package_onnx,
     package_wheel,  # the package itself: it is run here, not only read
 )
-from rf_keras.source_weights import ImportWeightsError
 from tflite.spec import ModelSpec
 
 SCORE_THRESHOLD = ModelSpec.score_threshold

@@ -8,9 +8,9 @@ apart, since the rest of the time does not know how many faces there are.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,11 @@ if __name__ == "__main__":
 import cv2
 import matplotlib.cbook
 import numpy as np
-from absl import app, flags
 from tqdm import tqdm
 
 from tflite.benchmark import measure_stages
-from tflite.command import flags_only, user_errors
+from tflite.command import option, start
 from tflite.detector import FaceDetector
-from tflite.files import write_text
 from tflite.images import read_image
 from tflite.shipped import DEFAULT_MODEL
 
@@ -35,6 +33,15 @@ HEAD = (slice(60, 380), slice(90, 410))  # rows and columns of the portrait
 CELL = 40  # pixels: 16 × 16 of them fit into 640 × 640
 SMALLEST = 24  # pixels; side, place and light are drawn at random: rows of equal heads are wallpaper to the network
 RUNS = 5  # per turn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to measure."""
+
+    model: Path = option(DEFAULT_MODEL, "model file (.tflite)")
+    rounds: int = option(5, f"turns, of {RUNS} runs of each picture", low=1)
+    json: Path | None = option(None, "file to write the figures to")
 
 
 def crowd(faces: int, height: int, width: int) -> np.ndarray:
@@ -81,14 +88,14 @@ def measure(detector: FaceDetector, counts: Sequence[int], rounds: int) -> list[
     ]
 
 
-def run(args: flags.FlagValues) -> dict[str, Any]:
-    """The command; returns what the JSON holds."""
+def run(options: Options) -> dict[str, Any]:
+    """Measure, print the figures and return them."""
     cv2.setNumThreads(1)
-    with FaceDetector(args.model, num_threads=1) as detector:
+    with FaceDetector(options.model, num_threads=1) as detector:
         side = min(detector.spec.input_height, detector.spec.input_width)
         counts = [count for count in COUNTS if count <= (side // CELL) ** 2]
-        report = {"model": args.model, "interpreter": detector.interpreter_name, "threads": 1}
-        rows = report["rows"] = measure(detector, counts, args.rounds)
+        report = {"model": str(options.model), "interpreter": detector.interpreter_name, "threads": 1}
+        rows = report["rows"] = measure(detector, counts, options.rounds)
     print(f"{'faces':>6}{'found':>7}{'decode + NMS ms':>17}{'end to end ms':>15}{'µs per face found':>19}")
     for row in rows:
         # Against the picture without faces: what one more face costs.
@@ -98,24 +105,13 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
         print(
             f"{row['faces']:>6}{row['found']:>7}{row['decode_and_nms_ms']:>17.2f}{row['end_to_end_ms']:>15.2f}{shown:>19}"
         )
-    if args.json:
-        write_text(Path(args.json), json.dumps(report, indent=1) + "\n")
     return report
 
 
-def main(argv: Sequence[str]) -> None:
-    flags_only(argv)
-    with user_errors():
-        run(flags.FLAGS)
-
-
-def define_flags() -> None:
-    """Only when run as a command."""
-    flags.DEFINE_string("model", str(DEFAULT_MODEL), "model file (.tflite)")
-    flags.DEFINE_integer("rounds", 5, f"turns, of {RUNS} runs of each picture", 1)
-    flags.DEFINE_string("json", None, "file to write the figures to")
+def main() -> None:
+    """The command."""
+    start(run, Options)
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    main()

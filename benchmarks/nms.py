@@ -8,10 +8,10 @@ All take turns on the same boxes; the ratios are medians over the turns. Ours ru
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,25 @@ if __name__ == "__main__":
 
 import cv2
 import numpy as np
-from absl import app, flags
 from tqdm import tqdm
 
 from tests.tflite.faster_rcnn_nms import faster_rcnn_nms  # the tests' oracle: one copy of it
-from tflite.command import flags_only, user_errors
-from tflite.files import write_text
+from tflite.command import option, start
 from tflite.nms import nms
 
 IOU_THRESHOLD = 0.4
 SPREAD = 640  # pixels
 CLUSTERS = {"50 clusters": 50, "1,500 clusters": 1500, "random": 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to measure."""
+
+    boxes: int = option(5000, "boxes per set", low=1)
+    rounds: int = option(20, "turns of each", low=1)
+    seed: int = option(0, "of the boxes")
+    json: Path | None = option(None, "file to write the figures to")
 
 
 def make_boxes(count: int, clusters: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -78,36 +86,24 @@ def compare(boxes: np.ndarray, scores: np.ndarray, rounds: int) -> dict[str, Any
     return result | {"boxes": count, "kept": len(calls["ours"]())}
 
 
-def run(args: flags.FlagValues) -> dict[str, Any]:
-    """The command; returns what the JSON holds."""
+def run(options: Options) -> dict[str, Any]:
+    """Measure, print the figures and return them."""
     cv2.setNumThreads(1)
     report = {}
     print(f"{'':<16}{'kept':>6}{'R-CNN ms':>10}{'OpenCV ms':>11}{'ours ms':>10}{'÷ R-CNN':>8}{'÷ OpenCV':>10}")
     for name, clusters in tqdm(CLUSTERS.items(), unit="set", leave=False, disable=None):
-        row = report[name] = compare(*make_boxes(args.boxes, clusters, args.seed), args.rounds)
+        row = report[name] = compare(*make_boxes(options.boxes, clusters, options.seed), options.rounds)
         print(
             f"{name:<16}{row['kept']:>6}{row['faster_rcnn_ms']:>10.2f}{row['opencv_ms']:>11.2f}{row['ours_ms']:>10.2f}"
             f"{row['to_faster_rcnn']:>8.2f}{row['to_opencv']:>10.2f}"
         )
-    if args.json:
-        write_text(Path(args.json), json.dumps(report, indent=1) + "\n")
     return report
 
 
-def main(argv: Sequence[str]) -> None:
-    flags_only(argv)
-    with user_errors():
-        run(flags.FLAGS)
-
-
-def define_flags() -> None:
-    """Only when run as a command."""
-    flags.DEFINE_integer("boxes", 5000, "boxes per set", 1)
-    flags.DEFINE_integer("rounds", 20, "turns of each", 1)
-    flags.DEFINE_integer("seed", 0, "of the boxes")
-    flags.DEFINE_string("json", None, "file to write the figures to")
+def main() -> None:
+    """The command."""
+    start(run, Options)
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    main()

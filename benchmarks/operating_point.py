@@ -9,9 +9,9 @@ Measured on the images that the training of W held out, which its settings insid
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,23 +20,33 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
-from absl import app, flags
 
-from rf_keras.config import train_config_from_dict
-from rf_keras.evaluate import ImageResult, evaluate, face_sizes
-from rf_keras.ground_truth import truth_of_samples
+from rf_keras.evaluation.ground_truth import truth_of_samples
+from rf_keras.evaluation.scoring import ImageResult, evaluate, face_sizes
+from rf_keras.evaluation.wider_ap import first_on_face
 from rf_keras.model_file import read_config
-from rf_keras.train import split_samples
+from rf_keras.train_loop import split_samples, split_settings
 from rf_keras.wider import Sample
-from rf_keras.wider_ap import first_on_face
-from tflite.command import flags_only, user_errors
+from tflite.command import option, start
 from tflite.detector import FaceDetector
-from tflite.files import write_text
 
 THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
 
 
-def held_out(weights: str, data_dirs: Sequence[str]) -> list[Sample]:
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to measure."""
+
+    weights: Path = option(text="weights file (.keras) whose training held the images out")
+    models: tuple[Path, ...] = option(text="model file (.tflite); repeatable")
+    data_dir: tuple[Path, ...] = option(
+        (), "the training's folders in their order, each with its own flag (default: where they were)"
+    )
+    min_face: float = option(16.0, "smallest face that counts, √(w·h) in image pixels", low=0)
+    json: Path | None = option(None, "file to write the figures to")
+
+
+def held_out(weights: Path, data_dirs: Sequence[Path]) -> list[Sample]:
     """The samples that the training of `weights` held out.
 
     Args:
@@ -49,13 +59,13 @@ def held_out(weights: str, data_dirs: Sequence[str]) -> list[Sample]:
     recipe = read_config(weights)[1].get("train")
     if not recipe:
         raise ValueError(f"{weights}: no training settings inside, expected a file that rf_keras.train wrote")
-    config = train_config_from_dict(recipe, weights)
+    config = split_settings(recipe)
     if data_dirs and len(data_dirs) != len(config.data_dirs):
         raise ValueError(
             f"--data_dir: {len(data_dirs)} folders, {weights} was trained on {len(config.data_dirs)}: "
             + ", ".join(config.data_dirs)
         )
-    return split_samples(dataclasses.replace(config, data_dirs=tuple(data_dirs) or config.data_dirs))[2]
+    return split_samples(dataclasses.replace(config, data_dirs=tuple(map(str, data_dirs)) or config.data_dirs))[2]
 
 
 def operating_points(results: Sequence[ImageResult], min_face: float) -> list[dict[str, float]]:
@@ -91,43 +101,39 @@ def operating_points(results: Sequence[ImageResult], min_face: float) -> list[di
     return rows
 
 
-def run(args: flags.FlagValues) -> dict[str, Any]:
-    """The command; returns what the JSON holds."""
-    truths = truth_of_samples(held_out(args.weights, args.data_dir))
-    report: dict[str, Any] = {"weights": args.weights, "images": len(truths), "min_face": args.min_face, "models": {}}
-    for model in args.models:
+def run(options: Options) -> dict[str, Any]:
+    """Measure, print the figures and return them."""
+    truths = truth_of_samples(held_out(options.weights, options.data_dir))
+    report: dict[str, Any] = {
+        "weights": str(options.weights),
+        "images": len(truths),
+        "min_face": options.min_face,
+        "models": {},
+    }
+    for model in options.models:
         with FaceDetector(model, num_threads=1) as detector:
             results = evaluate(partial(detector.detect, score_threshold=THRESHOLDS[0]), truths).images
             own = detector.spec.score_threshold
-            rows = operating_points(results, args.min_face)
-            report["models"][model] = {"interpreter": detector.interpreter_name, "own_threshold": own, "rows": rows}
-        print(f"{model}, {report['models'][model]['interpreter']}, {len(truths)} images, faces ≥ {args.min_face:g} px")
+            rows = operating_points(results, options.min_face)
+            report["models"][str(model)] = {
+                "interpreter": detector.interpreter_name,
+                "own_threshold": own,
+                "rows": rows,
+            }
+        print(
+            f"{model}, {report['models'][model]['interpreter']}, {len(truths)} images, faces ≥ {options.min_face:g} px"
+        )
         print(f"{'threshold':>10}{'recall %':>10}{'precision %':>13}{'false alarms':>14}")
         for row in rows:
             mark = "  the file's own" if row["threshold"] == own else ""
             print(f"{row['threshold']:>10}{row['recall']:>10}{row['precision']:>13}{row['false_alarms']:>14}{mark}")
-    if args.json:
-        write_text(Path(args.json), json.dumps(report, indent=1) + "\n")
     return report
 
 
-def main(argv: Sequence[str]) -> None:
-    flags_only(argv)
-    with user_errors():
-        run(flags.FLAGS)
-
-
-def define_flags() -> None:
-    """Only when run as a command."""
-    flags.DEFINE_string("weights", None, "weights file (.keras) whose training held the images out", required=True)
-    flags.DEFINE_multi_string("models", None, "model file (.tflite); may be given several times", required=True)
-    flags.DEFINE_multi_string(
-        "data_dir", [], "the training's folders in their order, each with its own flag (default: where they were)"
-    )
-    flags.DEFINE_float("min_face", 16.0, "smallest face that counts, √(w·h) in image pixels", 0.0)
-    flags.DEFINE_string("json", None, "file to write the figures to")
+def main() -> None:
+    """The command."""
+    start(run, Options)
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    main()

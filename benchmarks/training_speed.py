@@ -9,11 +9,11 @@ The parts take turns, so that a busy machine hits all alike; times, shares and r
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ if __name__ == "__main__":
 
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
 from tqdm import tqdm
 
 from rf_keras.config import PRESETS, TrainConfig
@@ -30,16 +29,30 @@ from rf_keras.losses import multibox_sums, normalize
 from rf_keras.matching import match
 from rf_keras.model import build_model, flatten_outputs
 from rf_keras.optimization import make_optimizer
-from rf_keras.pipeline import data_config, make_batches, measure, read_folders, sample_stream
+from rf_keras.pipeline import DataConfig, data_config, make_batches, read_folders, sample_stream
 from rf_keras.step import Batch, make_train_step
 from rf_keras.synthetic import synthetic_dir
 from rf_keras.wider import Sample
-from tflite.command import flags_only, user_errors
-from tflite.files import write_text
+from tflite.command import option, start
 from tflite.spec import ModelSpec
 
 FEW, MANY = 1, 500  # faces per image
 SPARE_BATCHES = 6  # warm-up, and what tf.data fetches ahead
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to measure."""
+
+    config: str = option(
+        "mobilenet0.25", "preset whose network, augmentation and optimizer run", choices=sorted(PRESETS)
+    )
+    sizes: tuple[int, ...] = option((640, 320), "sides of the training images in pixels, multiples of 32")
+    batch: int = option(8, "images per step", low=1)
+    data_dir: tuple[Path, ...] = option((), "folder with images/ and labels; repeatable (default: synthetic faces)")
+    rounds: int = option(10, "steps timed of each kind", low=1)
+    memory_steps: int = option(0, "steps over which memory is watched, at the last of --sizes (0: none)", low=0)
+    json: Path | None = option(None, "file to write the figures to")
 
 
 def crowd(batch: Batch, faces: int, size: int) -> Batch:
@@ -52,6 +65,25 @@ def crowd(batch: Batch, faces: int, size: int) -> Batch:
     count = np.full(images, faces, np.int32)
     changed = {"boxes": boxes, "landmarks": points, "count": count}
     return {**batch, **{key: tf.constant(value) for key, value in changed.items()}}
+
+
+def measure_pipeline(samples: Sequence[Sample], stream: np.ndarray, config: DataConfig, batches: int) -> dict[str, Any]:
+    """Speed of the pipeline alone, after two batches of warm-up: images/s and CPU milliseconds per image."""
+    iterator = iter(make_batches(samples, config, stream))
+    for _ in range(2):
+        next(iterator)
+    start, cpu_start = time.perf_counter(), time.process_time()
+    for _ in range(batches):
+        next(iterator)
+    images, seconds = batches * config.batch, time.perf_counter() - start
+    return {
+        "size": config.size,
+        "batch": config.batch,
+        "images": images,
+        "images_per_second": images / seconds,
+        "cpu_ms_per_image": 1000 * (time.process_time() - cpu_start) / images,
+        "cores": os.cpu_count(),
+    }
 
 
 def make_loss_part(config: TrainConfig, like: Sequence[tf.Tensor]) -> Callable[[Batch, list[tf.Tensor]], Any]:
@@ -94,7 +126,7 @@ def measure_size(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence
     """All figures at `config.size`, JSON-ready."""
     data = data_config(config)
     stream = sample_stream(sizes, None, config.seed, config.batch * (rounds + SPARE_BATCHES))
-    pipeline = measure(samples, stream, data, rounds)
+    pipeline = measure_pipeline(samples, stream, data, rounds)
 
     model = build_model(config.model)
     optimizer = make_optimizer(config)
@@ -175,22 +207,26 @@ def memory_growth(config: TrainConfig, samples: Sequence[Sample], sizes: Sequenc
     return {"size": config.size, "batch": config.batch, "resident_mb": seen}
 
 
-def run(args: flags.FlagValues) -> dict[str, Any]:
-    """The command; returns what the JSON holds."""
-    sides = [int(side) for side in args.sizes if side.isascii() and side.isdigit()]
-    if len(sides) != len(args.sizes) or not sides:
-        raise ValueError(f"--sizes is {','.join(args.sizes)!r}, expected numbers such as 640,320")
-    preset = dataclasses.replace(PRESETS[args.config], batch=args.batch)
-    configs = [dataclasses.replace(preset, size=side) for side in sides]
-    samples, counts = read_folders(args.data_dir or [synthetic_dir("train")])
+def run(options: Options) -> dict[str, Any]:
+    """Measure, print the figures and return them."""
+    if not options.sizes:
+        raise ValueError("--sizes is empty, expected numbers such as 640,320")
+    preset = dataclasses.replace(PRESETS[options.config], batch=options.batch)
+    configs = [dataclasses.replace(preset, size=side) for side in options.sizes]
+    samples, counts = read_folders(options.data_dir or [synthetic_dir("train")])
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    report: dict[str, Any] = {"config": args.config, "cores": cores, "images": len(samples), "rounds": args.rounds}
+    report: dict[str, Any] = {
+        "config": options.config,
+        "cores": cores,
+        "images": len(samples),
+        "rounds": options.rounds,
+    }
     report["sizes"] = []
     for config in configs:
-        row = measure_size(config, samples, counts, args.rounds)
+        row = measure_size(config, samples, counts, options.rounds)
         report["sizes"].append(row)
         print(
-            f"{args.config} at {row['size']}, batch {row['batch']}, {cores} cores: "
+            f"{options.config} at {row['size']}, batch {row['batch']}, {cores} cores: "
             f"step {row['step_images_per_second']:.1f} images/s, "
             f"{row['augment']} pipeline alone {row['pipeline_images_per_second']:.0f} "
             f"({row['pipeline_cpu_ms_per_image']:.1f} ms of CPU per image), "
@@ -200,34 +236,17 @@ def run(args: flags.FlagValues) -> dict[str, Any]:
             f"{MANY} faces to {FEW}: step × {row[f'step_{MANY}_faces_to_{FEW}']:.2f}, "
             f"this part × {row[f'loss_{MANY}_faces_to_{FEW}']:.2f}"
         )
-    if args.memory_steps:
-        found = report["memory"] = memory_growth(configs[-1], samples, counts, args.memory_steps)
+    if options.memory_steps:
+        found = report["memory"] = memory_growth(configs[-1], samples, counts, options.memory_steps)
         shown = ", ".join(f"{value:.0f} MB after {step} steps" for step, value in found["resident_mb"].items())
         print(f"memory at {found['size']}, batch {found['batch']}: {shown}")
-    if args.json:
-        write_text(Path(args.json), json.dumps(report, indent=1) + "\n")
     return report
 
 
-def main(argv: Sequence[str]) -> None:
-    flags_only(argv)
-    with user_errors():
-        run(flags.FLAGS)
-
-
-def define_flags() -> None:
-    """Only when run as a command."""
-    flags.DEFINE_enum(
-        "config", "mobilenet0.25", sorted(PRESETS), "preset whose network, augmentation and optimizer run"
-    )
-    flags.DEFINE_list("sizes", ["640", "320"], "sides of the training images in pixels, multiples of 32")
-    flags.DEFINE_integer("batch", 8, "images per step", 1)
-    flags.DEFINE_multi_string("data_dir", None, "folder with images/ and labels; repeatable (default: synthetic faces)")
-    flags.DEFINE_integer("rounds", 10, "steps timed of each kind", 1)
-    flags.DEFINE_integer("memory_steps", 0, "steps over which memory is watched, at the last of --sizes (0: none)", 0)
-    flags.DEFINE_string("json", None, "file to write the figures to")
+def main() -> None:
+    """The command."""
+    start(run, Options)
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    main()

@@ -13,43 +13,44 @@ import tensorflow as tf
 import tf_keras as keras
 from tqdm import tqdm
 
-from quantization.fold import CONVS, parents, resize_input
-from quantization.simulate import Ranges, conv_variables, is_head, range_keys, simulate, write_back
+from quantization.graph import CONVS, FoldedNetwork, Ranges, parents
+from quantization.quantizers import conv_variables
+from quantization.simulate import simulate, write_back
 from tflite.spec import ModelSpec
 
 IMAGES = 8
 
 
-def correct_biases(model: keras.Model, ranges: Ranges, images: np.ndarray, *, heads_float: bool = False) -> keras.Model:
-    """A copy of a folded model whose int8 version has, per conv channel, the mean output of the float one.
+def correct_biases(
+    network: FoldedNetwork, ranges: Ranges, images: np.ndarray, *, depthwise_per_tensor: bool = False
+) -> FoldedNetwork:
+    """A copy of a network, of open input size, whose int8 version has, per conv channel, the mean output of the float
+    one.
 
     Args:
-        model: folded; stays as it is.
+        network: folded; stays as it is.
         ranges: of its int8 tensors.
         images: uint8 BGR [N, H, W, 3], letterboxed; `IMAGES` of them, spread evenly, are used.
-        heads_float: the nine output convs stay in float.
+        depthwise_per_tensor: as in `simulate.simulate`.
     """
     images = images[:: max(1, len(images) // IMAGES)]
-    corrected = resize_input(model, None, None)
-    simulated = simulate(model, ranges, heads_float=heads_float)
-    keys = range_keys(model)
-    convs = [layer.name for layer in model.layers if isinstance(layer, CONVS)]
-    plain = {name for name in convs if heads_float and is_head(name)}
+    corrected = network.copy()
+    simulated = simulate(network, ranges, depthwise_per_tensor=depthwise_per_tensor)
+    convs = [layer.name for layer in network.convs]
     # Values beyond a range are lost on purpose: the mean that a clipped tensor should have is that of clipped values.
-    limits = [ranges[keys[name]] if name in keys and name not in plain else (-np.inf, np.inf) for name in convs]
-    wanted = _channel_means(model, convs, limits, images)()
-    int8_convs = [name if name in plain else f"quant_{name}" for name in convs]
-    measure = _channel_means(simulated, int8_convs, [(-np.inf, np.inf)] * len(convs), images)
-    depth = conv_depths(model)
+    unlimited = (-np.inf, np.inf)
+    limits = [ranges[network.keys[name]] if name in network.keys else unlimited for name in convs]
+    wanted = _channel_means(network.model, convs, limits, images)()
+    int8_convs = [f"quant_{name}" for name in convs]
+    measure = _channel_means(simulated, int8_convs, [unlimited] * len(convs), images)
+    depth = conv_depths(network.model)
     # One round per depth. Neighbouring depths at once, to save rounds, count the shift of the first in the second too
     # and diverge (measured with 12 rounds for 34 depths).
     for turn in tqdm(sorted({depth[name] for name in convs}), desc="biases", leave=False):
         found = measure()
         for name, int8_name, want, mean in zip(convs, int8_convs, wanted, found, strict=True):
             if depth[name] == turn:
-                layer = simulated.get_layer(int8_name)
-                bias = layer.bias if name in plain else conv_variables(layer)[1]
-                bias.assign_add(want - mean)
+                conv_variables(simulated.get_layer(int8_name))[1].assign_add(want - mean)
     write_back(simulated, corrected)
     return corrected
 

@@ -14,12 +14,11 @@ from rf_keras.losses import smooth_l1
 # An anchor's score counts by sigmoid(score + 2): half at probability 0.12. The hard faces are the small ones with low
 # scores, which a weight by probability alone would leave to chance. Box and landmarks count by probability.
 WEIGHT_SHIFT = 2.0
-# Each level has its own mean, so that the few anchors of large faces count as much as the many of small ones: with one
-# mean over all levels 900 steps made stride 32 worse than calibration had left it (rms error of the score at faces 0.91
-# against 0.78) while the others gained. A level without faces counts little: so much weight is added to its sum.
+# Each level has its own mean, so that the few anchors of large faces count as much as the many of small ones; with one
+# mean over all levels tuning makes stride 32 worse than calibration leaves it. A level without faces counts little: so
+# much weight is added to its sum.
 LEVEL_PRIOR = 10.0
-# Measured on the reference at the start: score 0.05, box 0.2, landmarks 1.2; Adam follows the largest part, AP the
-# score.
+# The reference starts with score 0.05, box 0.2, landmarks 1.2; Adam follows the largest part, AP the score.
 SCORE_WEIGHT, BOX_WEIGHT, LANDMARK_WEIGHT = 10.0, 2.0, 0.3
 
 

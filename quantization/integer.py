@@ -17,8 +17,9 @@ import tf_keras as keras
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapperV2
 
-from quantization.fold import CONVS, consumers, parents
-from quantization.simulate import LEAKY_UNIT, ChannelWeights, conv_variables, kernel_scale
+from quantization.graph import CONVS, consumers, parents
+from quantization.leaky import LEAKY_UNIT
+from quantization.quantizers import conv_variables, inner_layer, kernel_quantizer, output_range
 from tflite.preprocess import apply_table, input_table
 from tflite.spec import ModelSpec
 
@@ -48,8 +49,7 @@ def integer_outputs(simulated: keras.Model, image: np.ndarray) -> dict[str, np.n
         image: uint8 BGR [H, W, 3] of the model's size.
 
     Returns:
-        Layer name (without `quant_`) → int32 [h, w, C], the int8 values of every tensor. Heads left in float are
-        missing.
+        Layer name (without `quant_`) → int32 [h, w, C], the int8 values of every tensor.
     """
     found: dict[str, tuple[np.ndarray, Grid]] = {}
     readers = consumers(simulated)
@@ -59,10 +59,7 @@ def integer_outputs(simulated: keras.Model, image: np.ndarray) -> dict[str, np.n
         if isinstance(layer, QuantizeLayer):
             found[layer.name] = _quantized_image(layer, image)
             continue
-        wrapped = isinstance(layer, QuantizeWrapperV2)
-        inner = layer.layer if wrapped else layer
-        if isinstance(inner, CONVS) and not wrapped:
-            continue  # a float head
+        inner = inner_layer(layer)
         inputs = [found[name] for name in parents(layer)]
         if isinstance(inner, layers.ReLU) and _output_grid(layer) not in (None, inputs[0][1]):
             raise NotImplementedError(f"{layer.name}: a ReLU that the layer before it does not fuse")
@@ -83,16 +80,14 @@ def integer_outputs(simulated: keras.Model, image: np.ndarray) -> dict[str, np.n
 
 
 def _output_grid(layer: keras.layers.Layer) -> Grid | None:
-    """The grid of a wrapped layer's output, None where it has no range of its own."""
-    if not isinstance(layer, QuantizeWrapperV2) or not layer._output_quantizers:
-        return None
-    variables = layer._output_quantizer_vars
-    return grid_of(float(variables["min_var"]), float(variables["max_var"]))
+    """The grid of a layer's output, None where it has no range of its own."""
+    bounds = output_range(layer)
+    return None if bounds is None else grid_of(*bounds)
 
 
 def _quantized_image(layer: QuantizeLayer, image: np.ndarray) -> tuple[np.ndarray, Grid]:
-    variables = layer.quantizer_vars
-    grid = grid_of(float(variables["min_var"]), float(variables["max_var"]))
+    grid = _output_grid(layer)
+    assert grid is not None
     pixels = np.empty(image.shape, np.int8)
     apply_table(image, input_table(ModelSpec.mean, float(grid.scale), grid.zero_point, np.dtype(np.int8)), pixels)
     return pixels.astype(np.int32), grid
@@ -108,8 +103,9 @@ def _conv(source: tuple[np.ndarray, Grid], layer: QuantizeWrapperV2, grid: Grid,
     conv = layer.layer
     depthwise = isinstance(conv, layers.DepthwiseConv2D)
     kernel, bias = (variable.numpy() for variable in conv_variables(layer))
-    scale = kernel_scale(kernel, depthwise)  # [C]
-    rounded = ChannelWeights(depthwise)(tf.constant(kernel), False, {}).numpy()
+    quantizer = kernel_quantizer(layer)
+    scale = quantizer.scale(kernel)  # [C]
+    rounded = quantizer(tf.constant(kernel), False, {}).numpy()
     steps = np.rint(rounded / (scale[:, None] if depthwise else scale)).astype(np.float32)
     value, (in_scale, zero_point) = source
     # float32 holds whole numbers up to 2²⁴; the largest sum here is 9 · 64 inputs of 255 · 127 at their worst, and far

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import tf_keras as keras
 
-from quantization.export import read_graph
+from quantization.tflite_graph import read_graph
 from quantization.verify import layer_name
 from tflite.preprocess import input_table
 from tflite.spec import read_spec
@@ -29,8 +29,7 @@ def layer_errors(content: bytes, model: keras.Model, images: np.ndarray) -> list
 
     Args:
         content: int8 .tflite file with metadata, made from `model` or tuned from it. (Equalized files differ from the
-        float
-            network inside by design: only their outputs and additions compare.)
+            float network inside by design: only their outputs and additions compare.)
         model: folded float network of the file's input size.
         images: uint8 BGR [N, H, W, 3].
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,40 +13,29 @@ import tensorflow as tf
 import tf_keras as keras
 from tqdm import tqdm
 
+from quantization.config import QatConfig
 from quantization.distill import distillation_loss
-from quantization.qat_run import Log, QatConfig
-from rf_keras.augment import AugmentConfig
+from rf_keras.augment_config import AugmentConfig
 from rf_keras.config import ModelConfig, TrainConfig
-from rf_keras.losses import corrected_by_labels, large_faces_by_labels, multibox_sums, normalize, teacher_sums
+from rf_keras.distillation.losses import taught_sums
+from rf_keras.losses import multibox_sums, normalize
 from rf_keras.matching import match
 from rf_keras.model import flatten_outputs
 from rf_keras.optimization import learning_rate, update_average
-from rf_keras.pipeline import DataConfig, make_batches, sample_stream
+from rf_keras.pipeline import DataConfig, correcting, make_batches, sample_stream
+from rf_keras.progress import Progress, check_finite
+from rf_keras.run_dir import MetricsLog, Panel
 from rf_keras.wider import Sample
 from tflite.spec import ModelSpec
 
 # Whole letterboxed pictures, as they are detected in; only what leaves the statistics of activations alone.
 AUGMENT = AugmentConfig(brightness=16, contrast=(0.8, 1.2), saturation=(0.8, 1.2), flip_chance=0.5)
-SWAP_AUGMENT = AugmentConfig(
-    crop_scales=(0.45, 0.6, 0.8, 1.0, 1.3, 1.6),
-    brightness=32,
-    contrast=(0.6, 1.4),
-    saturation=(0.6, 1.4),
-    hue=10,
-    flip_chance=0.5,
-)
+PARTS = ("loss", "score", "box", "landmark", "multibox", "teacher")
+COLUMNS = ("step", "learning_rate", *PARTS, "val_loss", "images_per_second")
+PANELS = (Panel((*PARTS, "val_loss"), "step", "loss"),)
 
 Batch = dict[str, tf.Tensor]
 Step = Callable[[Batch], dict[str, tf.Tensor]]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One stretch of tuning: `name` ("swap" in float, or "qat"), its steps and peak learning rate."""
-
-    name: str
-    steps: int
-    learning_rate: float
 
 
 def network_input(batch: Batch) -> tf.Tensor:
@@ -75,7 +64,7 @@ class Tuned:
 
 
 class Tuner:
-    """Runs phases of one run.
+    """Runs the tuning of one network.
 
     Args:
         original: folded float network.
@@ -83,8 +72,7 @@ class Tuner:
         config: of the run.
         samples: all images; `val_images` of them, chosen by the seed, are held out.
         sizes: how many of them come from each data folder.
-        run_dir: where checkpoints go.
-        log: metrics.
+        run_dir: where checkpoints and metrics go.
     """
 
     def __init__(
@@ -95,43 +83,44 @@ class Tuner:
         samples: Sequence[Sample],
         sizes: Sequence[int],
         run_dir: Path,
-        log: Log,
     ) -> None:
-        self.original, self.network, self.config, self.run_dir, self.log = original, network, config, run_dir, log
+        self.original, self.network, self.config, self.run_dir = original, network, config, run_dir
         order = np.random.default_rng(config.seed).permutation(len(samples))
-        self.samples = [samples[index] for index in sorted(order[config.val_images :])]
-        held = [samples[index] for index in sorted(order[: config.val_images])]
+        training, validation = np.sort(order[config.val_images :]), np.sort(order[: config.val_images])
         folder = np.repeat(np.arange(len(sizes)), sizes)
-        self.sizes = np.bincount(folder[order[config.val_images :]], minlength=len(sizes)).tolist()
-        held_out = make_batches(held, self._data(AugmentConfig(), 1), np.arange(len(held)), drop_remainder=False)
-        self.signature = held_out.element_spec
-        self.held = list(held_out)
+        self.samples = [samples[index] for index in training]
+        self.sizes = np.bincount(folder[training], minlength=len(sizes)).tolist()
+        validation_sizes = np.bincount(folder[validation], minlength=len(sizes)).tolist()
+        batches = make_batches(
+            [samples[index] for index in validation],
+            self._data(AugmentConfig(), 1),
+            np.arange(len(validation)),
+            drop_remainder=False,
+            corrected=correcting(config.distillation, validation_sizes),
+        )
+        self.signature = batches.element_spec
+        self.validation = list(batches)
 
     def _data(self, augment: AugmentConfig, batch: int) -> DataConfig:
         """How batches of photos are made; with a teacher they hold its answers."""
         config = self.config
         return DataConfig(
-            size=config.size,
-            batch=batch,
-            augment=augment,
-            seed=config.seed,
-            teacher=config.teacher or None,
-            teacher_mirror=config.teacher_mirror,
-            corrections=any(config.label_trust),
+            size=config.size, batch=batch, augment=augment, seed=config.seed, distillation=config.distillation
         )
 
-    def run(self, phase: Phase, model: keras.Model) -> Tuned:
-        """Tune `model` in place; goes on from the phase's newest checkpoint.
+    def run(self, model: keras.Model) -> Tuned:
+        """Tune `model` in place; goes on from the newest checkpoint.
 
         Raises:
             ValueError: a loss that is not finite.
         """
+        gc.freeze()  # TensorFlow's imports: walking them again and again is a tenth of a short run
         config = self.config
         keras.utils.set_random_seed(config.seed)
 
         # ------------------------------------------------------------------------------------------- state
         variables = model.trainable_variables
-        optimizer = keras.optimizers.Adam(phase.learning_rate, jit_compile=False)
+        optimizer = keras.optimizers.Adam(config.learning_rate, jit_compile=False)
         optimizer.build(variables)
         average = [tf.Variable(v, trainable=False) for v in variables]
         best = [tf.Variable(v, trainable=False) for v in variables]
@@ -140,45 +129,41 @@ class Tuner:
         state = tf.train.Checkpoint(
             variables=variables, optimizer=optimizer, average=average, best=best, step=step, best_loss=best_loss
         )
-        checkpoints = tf.train.CheckpointManager(state, str(self.run_dir / "checkpoints" / phase.name), max_to_keep=2)
+        checkpoints = tf.train.CheckpointManager(state, str(self.run_dir / "checkpoints"), max_to_keep=2)
         if checkpoints.latest_checkpoint:
             state.restore(checkpoints.latest_checkpoint).assert_existing_objects_matched()
         first = int(step)
-        self.log.rewind(phase.name, first)
+        log = MetricsLog(self.run_dir, first, COLUMNS, PANELS)
         tuned = Tuned(model, average, best)
 
         # ------------------------------------------------------------------------------------------- data
-        augment = AUGMENT if phase.name == "qat" else SWAP_AUGMENT
-        data = self._data(replace(augment, closeup_share=config.closeups), config.batch)
-        stream = sample_stream(self.sizes, config.data_weights or None, config.seed, phase.steps * config.batch)
-        batches = iter(make_batches(self.samples, data, stream, first * config.batch))
+        data = self._data(replace(AUGMENT, closeup_share=config.closeups), config.batch)
+        stream = sample_stream(self.sizes, config.data_weights or None, config.seed, config.steps * config.batch)
+        corrected = correcting(config.distillation, self.sizes)
+        batches = iter(make_batches(self.samples, data, stream, first * config.batch, corrected=corrected))
 
         # ------------------------------------------------------------------------------------------- loop
         train_step = self._make_step(model, variables, optimizer, average, step)
-        rate_config = TrainConfig(learning_rate=phase.learning_rate, warmup_steps=config.warmup_steps)
-        sums: dict[str, float] = {}
-        counted, timer = 0, time.perf_counter()
-        for number in tqdm(range(first, phase.steps), initial=first, total=phase.steps, desc=phase.name, unit="step"):
-            optimizer.learning_rate = rate = learning_rate(number, phase.steps, rate_config)
+        rate_config = TrainConfig(learning_rate=config.learning_rate, warmup_steps=config.warmup_steps)
+        progress = Progress(config.batch)
+        for number in tqdm(range(first, config.steps), initial=first, total=config.steps, unit="step", disable=None):
+            optimizer.learning_rate = rate = learning_rate(number, config.steps, rate_config)
             parts = {key: float(value) for key, value in train_step(next(batches)).items()}
-            if not np.isfinite(parts["loss"]):
-                raise ValueError(f"{phase.name}: the loss is {parts['loss']} at step {number + 1}, expected a number")
-            for key, value in parts.items():
-                sums[key] = sums.get(key, 0.0) + value
-            counted += 1
-            if (number + 1) % config.val_every == 0 or number + 1 == phase.steps:
-                speed = counted * config.batch / (time.perf_counter() - timer)
-                row: dict[str, Any] = {key: round(value / counted, 6) for key, value in sums.items()}
-                held = self._held_out_loss(tuned)
-                if held < float(best_loss):
-                    best_loss.assign(held)
+            chosen = stream[number * config.batch : (number + 1) * config.batch]
+            check_finite(parts["loss"], number + 1, ", ".join(self.samples[index].image.name for index in chosen))
+            progress.add(parts)
+            if (number + 1) % config.val_every == 0 or number + 1 == config.steps:
+                means, speed = progress.take()
+                loss = self._validation_loss(tuned)
+                if loss < float(best_loss):
+                    best_loss.assign(loss)
                     for kept, value in zip(best, average, strict=True):
                         kept.assign(value)
-                row |= {"phase": phase.name, "step": number + 1, "learning_rate": f"{rate:.4g}"}
-                self.log.add(row | {"val_loss": round(held, 6), "images_per_second": round(speed, 2)})
+                row: dict[str, Any] = {key: round(value, 6) for key, value in means.items()}
+                row |= {"step": number + 1, "learning_rate": f"{rate:.4g}"}
+                log.add(row | {"val_loss": round(loss, 6), "images_per_second": round(speed, 2)})
                 checkpoints.save(checkpoint_number=number + 1)
-                tqdm.write(f"{phase.name} step {number + 1}: loss {row['loss']:.4f}, held out {held:.4f}")
-                sums, counted, timer = {}, 0, time.perf_counter()
+                tqdm.write(f"step {number + 1}: loss {row['loss']:.4f}, held out {loss:.4f}")
         return tuned
 
     def _make_step(
@@ -207,7 +192,7 @@ class Tuner:
                 if config.multibox:
                     parts["multibox"] = self._multibox_loss(outputs, batch)
                     loss += parts["multibox"]
-                if config.teacher:
+                if config.distillation is not None:
                     parts["teacher"] = self._teacher_loss(outputs, batch)
                     loss += parts["teacher"]
             gradients = tape.gradient(loss, variables)
@@ -229,17 +214,14 @@ class Tuner:
 
     def _teacher_loss(self, outputs: Sequence[tf.Tensor], batch: Batch) -> tf.Tensor:
         """The training loss on a teacher's answers."""
-        said, size = batch["teacher"], self.config.size
-        anchors = tf.constant(self.network.anchors(size, size))
-        if any(self.config.label_trust):
-            said = corrected_by_labels(said, batch["in_view"], batch["trusted"], size)
-        if self.config.closeups:
-            matched = match(batch["boxes"], batch["count"], self.network, size, size)
-            said = large_faces_by_labels(said, batch["boxes"], batch["landmarks"], matched, anchors, size)
-        sums = teacher_sums(flatten_outputs(outputs, self.network), said, anchors, self.network.variances)
+        config, network = self.config, self.network
+        assert config.distillation is not None
+        predictions = flatten_outputs(outputs, network)
+        large = config.closeups > 0
+        sums = taught_sums(predictions, batch, config.distillation, network, config.size, large_faces=large)
         return normalize(sums, sums.positives, sums.positives_with_landmarks).total
 
-    def _held_out_loss(self, tuned: Tuned) -> float:
+    def _validation_loss(self, tuned: Tuned) -> float:
         """Loss of the averaged weights on the held-out images: distance from the teacher's answers if there is a
         teacher, else from the float network if that is imitated, else the loss on labels. The weights in training are
         put back."""
@@ -247,7 +229,7 @@ class Tuner:
         current = [variable.numpy() for variable in model.trainable_variables]
         tuned.set_average()
         loss = self._loss_of(model)
-        losses = [float(loss(batch)) for batch in self.held]
+        losses = [float(loss(batch)) for batch in self.validation]
         for variable, value in zip(model.trainable_variables, current, strict=True):
             variable.assign(value)
         return float(np.mean(losses))
@@ -259,7 +241,7 @@ class Tuner:
             def loss(batch: Batch) -> tf.Tensor:
                 images = network_input(batch)
                 outputs = model(images, training=False)
-                if self.config.teacher:
+                if self.config.distillation is not None:
                     return self._teacher_loss(outputs, batch)
                 if not self.config.distill:
                     return self._multibox_loss(outputs, batch)

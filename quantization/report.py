@@ -6,18 +6,17 @@ import base64
 import html
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
+from matplotlib.figure import Figure
 
-from rf_keras.wider_ap import SUBSETS
+from quantization.comparison import Column, Disagreement
+from rf_keras.evaluation.wider_ap import SUBSETS
 from tflite.draw import draw_detections
 from tflite.images import read_image
-
-if TYPE_CHECKING:
-    from quantization.compare import Column, Disagreement
-    from tflite.postprocess import Detections
+from tflite.postprocess import Detections
 
 PHOTO_SIDE = 560  # pixels, longer side of a photo in the page
 WORST_LAYERS = 15
@@ -89,7 +88,7 @@ def _against(value: float | None, float_value: float | None) -> str:
 
 
 def _accuracy(reference: Column, columns: Sequence[Column]) -> str:
-    keys = [key for key in (*SUBSETS, "all") if reference.facts[key] is not None]
+    keys = [key for key in (*SUBSETS, "all") if reference.figures[key] is not None]
     header = [
         "model",
         "kind",
@@ -98,17 +97,17 @@ def _accuracy(reference: Column, columns: Sequence[Column]) -> str:
         "NME ÷ float",
         "float's faces found, %",
     ]
-    base = reference.facts
+    base = reference.figures
     rows = [
         ["float", "float", *(_number(base[key]) for key in keys), _percent(base["nme"], 2), "1", "100"],
         *(
             [
                 html.escape(column.name),
-                column.facts["kind"],
-                *(_against(column.facts[key], base[key]) for key in keys),
-                _percent(column.facts["nme"], 2),
-                _number(column.facts["nme"] / base["nme"], 3) if column.facts["nme"] and base["nme"] else "–",
-                _percent(column.facts["same_faces"]),
+                column.figures["kind"],
+                *(_against(column.figures[key], base[key]) for key in keys),
+                _percent(column.figures["nme"], 2),
+                _number(column.figures["nme"] / base["nme"], 3) if column.figures["nme"] and base["nme"] else "–",
+                _percent(column.figures["same_faces"]),
             ]
             for column in columns
         ),
@@ -123,8 +122,8 @@ def _percent(share: float | None, digits: int = 1) -> str:
 def _by_size(reference: Column, columns: Sequence[Column]) -> str:
     header = ["√(w·h), px", "faces", "float", *(html.escape(column.name) for column in columns)]
     rows = []
-    for name, row in reference.facts["by_size"].items():
-        others = (_against(column.facts["by_size"][name]["ap"], row["ap"]) for column in columns)
+    for name, row in reference.figures["by_size"].items():
+        others = (_against(column.figures["by_size"][name]["ap"], row["ap"]) for column in columns)
         rows.append([name, str(row["faces"]), _number(row["ap"]), *others])
     return _table(header, rows)
 
@@ -134,17 +133,17 @@ def _cost(reference: Column, columns: Sequence[Column]) -> str:
     header = ["model", "kB", "ops", *(f"invoke, {t} thread{'s' * (t != '1')}, ms" for t in threads)]
     header += [f"end to end, {t}, ms" for t in threads] + ["interpreter"]
     rows = [
-        ["float (Keras)", f"{reference.facts['bytes'] / 1000:.0f}", "–", *["–"] * 4, reference.facts["interpreter"]]
+        ["float (Keras)", f"{reference.figures['bytes'] / 1000:.0f}", "–", *["–"] * 4, reference.figures["interpreter"]]
     ]
     for column in columns:
-        ops = sum(column.facts["ops"].values())
-        times = column.facts["latency_ms"]
+        ops = sum(column.figures["ops"].values())
+        times = column.figures["latency_ms"]
         cells = [_number(times[t][stage], 2) for stage in ("invoke", "end_to_end") for t in threads]
         name = html.escape(column.name)
-        rows.append([name, f"{column.facts['bytes'] / 1000:.0f}", str(ops), *cells, column.facts["interpreter"]])
+        rows.append([name, f"{column.figures['bytes'] / 1000:.0f}", str(ops), *cells, column.figures["interpreter"]])
     details = "".join(
         f"<p class=note>{html.escape(column.name)}: "
-        + ", ".join(f"{count} {op}" for op, count in column.facts["ops"].items())
+        + ", ".join(f"{count} {op}" for op, count in column.figures["ops"].items())
         + "</p>"
         for column in columns
     )
@@ -158,8 +157,8 @@ def _layers(column: Column) -> str:
 
 
 def _sqnr_plot(column: Column) -> bytes:
-    plt = _pyplot()
-    figure, axis = plt.subplots(figsize=(11, 3))
+    figure = Figure(figsize=(11, 3), layout="constrained")
+    axis = figure.add_subplot()
     values = [layer.sqnr for layer in column.layers]
     axis.bar(range(len(values)), values, color="#4472a8")
     axis.set(xlabel="layers, worst first", ylabel="SQNR, dB")
@@ -169,8 +168,8 @@ def _sqnr_plot(column: Column) -> bytes:
 
 def _histograms(columns: Sequence[Column]) -> bytes:
     """Detections by score, those on a face and the others."""
-    plt = _pyplot()
-    figure, axis = plt.subplots(figsize=(11, 3.6))
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    axis = figure.add_subplot()
     edges = np.linspace(0, 1, 51)
     centres = (edges[:-1] + edges[1:]) / 2
     for number, column in enumerate(columns):
@@ -188,20 +187,9 @@ def _histograms(columns: Sequence[Column]) -> bytes:
     return _png(figure)
 
 
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
-def _png(figure: Any) -> bytes:
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.tight_layout()
     figure.savefig(buffer, dpi=100)
-    _pyplot().close(figure)
     return buffer.getvalue()
 
 

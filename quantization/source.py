@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rf_keras.input_size import fixed_sides
 from rf_keras.model_file import read_config
 from rf_keras.run_dir import BEST, CONFIG, LAST, newest_run
 from rf_keras.synthetic import DEFAULT_SIZE as SYNTHETIC_SIZE
@@ -18,7 +20,7 @@ DEFAULT_SIZE = 640
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightsSource:
     """A weights file with what is known about it.
 
     Attributes:
@@ -35,7 +37,7 @@ class Source:
     meta: dict[str, Any]
     how: str
 
-    def images_from(self, given: list[str]) -> list[Path]:
+    def images_from(self, given: Sequence[str | Path]) -> list[Path]:
         """Folders to take images from: those given, else the run's own, else the synthetic faces (made on first
         use)."""
         if given or self.data_dirs:
@@ -43,7 +45,7 @@ class Source:
         return [synthetic_dir("train", self.size or SYNTHETIC_SIZE) / "images"]
 
 
-def find_source(weights: str | None) -> Source:
+def find_source(weights: str | Path | None) -> WeightsSource:
     """Resolve --weights: a .keras file, a run directory (its best, else last weights), or nothing given.
 
     Raises:
@@ -66,14 +68,14 @@ def find_source(weights: str | None) -> Source:
     return _from_file(path, "as given")
 
 
-def _from_run(run: Path, how: str) -> Source:
+def _from_run(run: Path, how: str) -> WeightsSource:
     found = next((run / name for name in (BEST, LAST) if (run / name).exists()), None)
     if found is None:
         raise ValueError(f"{run}: no weights in the folder, expected {BEST} or {LAST} of a training run")
     return _from_file(found, how)
 
 
-def _from_file(path: Path, how: str) -> Source:
+def _from_file(path: Path, how: str) -> WeightsSource:
     _, meta = read_config(path)
     data_dirs: tuple[str, ...] = ()
     size = None
@@ -85,10 +87,10 @@ def _from_file(path: Path, how: str) -> Source:
             size = settings.get("val_size") or settings.get("size")
         except (ValueError, AttributeError) as error:
             raise ValueError(f"{config}: not a run's configuration ({error})") from error
-    return Source(path, data_dirs, size, meta, how)
+    return WeightsSource(path, data_dirs, size, meta, how)
 
 
-def parse_side(text: str | None, source: Source) -> tuple[int, int]:
+def parse_side(text: str | None, source: WeightsSource) -> tuple[int, int]:
     """--size: `640` or `480x640` (height × width), each a multiple of 32; by default the run's own size, else 640.
 
     Raises:
@@ -97,9 +99,6 @@ def parse_side(text: str | None, source: Source) -> tuple[int, int]:
     if text is None:
         side = source.size or DEFAULT_SIZE
         return side, side
-    parts = text.split("x")
-    if len(parts) in (1, 2) and all(part.isascii() and part.isdigit() for part in parts):
-        height, width = int(parts[0]), int(parts[-1])
-        if all(0 < side <= 8192 and side % 32 == 0 for side in (height, width)):
-            return height, width
+    if sides := fixed_sides(text):
+        return sides
     raise ValueError(f"--size is {text!r}, expected a multiple of 32 in pixels, or HEIGHTxWIDTH such as 480x640")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import tf_keras as keras
 
-from quantization.export import Graph, Tensor, read_graph
-from quantization.fold import signature_names
+from quantization.graph import FoldedNetwork, signature_names
 from quantization.integer import integer_outputs
+from quantization.tflite_graph import Graph, Tensor, read_graph
 from rf_keras.config import ModelConfig
 from tflite.interpreter import load_interpreter, tensor_details
 from tflite.preprocess import apply_table, input_table
@@ -38,13 +38,12 @@ class OutputDifference:
     saturated: float
 
 
-def graph_problems(content: bytes, mean: Sequence[float], heads_float: bool = False) -> list[str]:
+def graph_problems(content: bytes, mean: Sequence[float]) -> list[str]:
     """Warnings about an int8 file.
 
     Args:
         content: the .tflite file.
         mean: per channel, of the input.
-        heads_float: float tensors are expected in the nine heads.
 
     Returns:
         One line each: dead channels, kernels that do not use their range.
@@ -54,7 +53,7 @@ def graph_problems(content: bytes, mean: Sequence[float], heads_float: bool = Fa
     """
     graph = read_graph(content)
     floats = graph.float_tensors()
-    if floats and not heads_float:
+    if floats:
         raise ExportError(f"{len(floats)} float tensors in an int8 graph, the first: {floats[0]}")
     image = graph.tensors[graph.inputs[0]]
     low, high = (int(image.zero_points[0]) + value / float(image.scales[0]) for value in (-max(mean), 255 - min(mean)))
@@ -135,14 +134,13 @@ class FileRunner:
 
 
 def compare_with_float(
-    content: bytes, model: keras.Model, config: ModelConfig, images: np.ndarray, mean: Sequence[float]
+    content: bytes, network: FoldedNetwork, images: np.ndarray, mean: Sequence[float]
 ) -> dict[str, OutputDifference]:
     """Run the file and the float model on the same images.
 
     Args:
         content: the .tflite file.
-        model: folded float model.
-        config: its configuration.
+        network: the float model.
         images: uint8 BGR [N, H, W, 3].
         mean: per channel.
 
@@ -150,11 +148,11 @@ def compare_with_float(
         Output name → difference.
     """
     runner = FileRunner(content, mean)
-    names = signature_names(config)
+    names = signature_names(network.config)
     sums: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
     for image in images:
         raw = runner(image)
-        floats = model(image[None].astype(np.float32) - np.asarray(mean, np.float32), training=False)
+        floats = network.model(image[None].astype(np.float32) - np.asarray(mean, np.float32), training=False)
         for name, expected in zip(names, floats, strict=True):
             found, wanted = runner.dequantize(name, raw[name]), expected.numpy()[0]
             if name.startswith("score") and raw[name].dtype == np.int8:

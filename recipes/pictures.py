@@ -9,24 +9,37 @@ a frame of its own size around it, as a face that fills the picture is found mor
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import cv2
 import numpy as np
-from absl import app, flags
 from tqdm import tqdm
 
 from rf_keras.wider import format_label
-from tflite.command import flags_only, user_errors
+from tflite.command import option, start
 from tflite.detector import FaceDetector
-from tflite.files import expand_inputs, write_text
-from tflite.preprocess import ImageError, read_image
+from tflite.files import write_text
+from tflite.images import ImageError, expand_inputs, read_image
+from tflite.shipped import DEFAULT_MODEL
 
 FRAME = 0.25  # of the longer side, on each side of the picture
 SAME_BITS = 6  # of 64: pictures whose hashes differ in no more are copies of one another
 HASH_SIDE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which pictures, and who labels them."""
+
+    pictures: str = option(text="folder of pictures, searched with its subfolders, or a pattern")
+    leave_out: str = option(text="folder of pictures whose copies are left out")
+    model: Path = option(DEFAULT_MODEL, "detector that labels (.tflite)")
+    output: Path = option(text="folder to make")
+    score_threshold: float = option(0.5, "lowest score of a face that becomes a label", low=0, high=1)
 
 
 def difference_hash(image: np.ndarray) -> np.ndarray:
@@ -85,21 +98,17 @@ def prepare(pictures: str, leave_out: str, model: Path, output: Path, threshold:
     return counts
 
 
-def main(argv: list[str]) -> None:
-    flags_only(argv)
-    args = flags.FLAGS
-    with user_errors():
-        counts = prepare(args.pictures, args.leave_out, Path(args.model), Path(args.output), args.score_threshold)
-        print(f"{args.output}: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+def run(options: Options) -> dict[str, int]:
+    """Make the folder; returns the counts of `prepare`."""
+    counts = prepare(options.pictures, options.leave_out, options.model, options.output, options.score_threshold)
+    print(f"{options.output}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    return counts
+
+
+def main() -> None:
+    """The command."""
+    start(run, Options)
 
 
 if __name__ == "__main__":
-    root = Path(__file__).resolve().parent.parent
-    flags.DEFINE_string(
-        "pictures", None, "folder of pictures, searched with its subfolders, or a pattern", required=True
-    )
-    flags.DEFINE_string("leave_out", None, "folder of pictures whose copies are left out", required=True)
-    flags.DEFINE_string("model", str(root / "tflite/models/retinaface_fast_640_int8.tflite"), "detector that labels")
-    flags.DEFINE_string("output", None, "folder to make", required=True)
-    flags.DEFINE_float("score_threshold", 0.5, "lowest score of a face that becomes a label", 0, 1)
-    app.run(main)
+    main()

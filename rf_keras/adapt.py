@@ -1,4 +1,4 @@
-"""Weights of one network as the start of another: one class logit for two, other anchors, more residual blocks."""
+"""Weights of one network as the start of another: one class logit for two, other anchors."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ import math
 import numpy as np
 import tf_keras as keras
 
-from rf_keras.backbones import FIRST_RESIDUAL_STAGE, residual_block
 from rf_keras.config import ModelConfig
 from rf_keras.model import BOX_CODE, HEADS
-
-# Of an added block's last BN: almost the identity. At 0 no gradient would pass the ReLU behind it.
-ADDED_GAMMA = 0.1
 
 
 def adapt_head(
@@ -55,23 +51,17 @@ def adapt_head(
 def copy_weights(source: keras.Model, old: ModelConfig, target: keras.Model, new: ModelConfig, name: str) -> None:
     """Set the target's weights from another model, its heads by `adapt_head`.
 
-    A residual block that the source lacks keeps its initial weights and adds little to what passes it (`ADDED_GAMMA`).
-
     Raises:
-        ValueError: a layer has another shape, two class logits are wanted of one, or fewer residual blocks than the
-            source has, whose learning would be lost; names the file.
+        ValueError: a layer has another shape or is missing, or two class logits are wanted of one; names the file.
     """
     if new.class_logits > old.class_logits:
         raise ValueError(
             f"{name}: class_logits is {old.class_logits}, expected {new.class_logits}: one logit cannot become two"
         )
     heads = {f"{head}_{stride}": (head, level) for head in HEADS for level, stride in enumerate(new.strides)}
-    added = added_blocks(old, new, name)
+    if new.blocks != old.blocks:
+        raise ValueError(f"{name}: blocks is {old.blocks}, expected {new.blocks}")
     for layer in target.layers:
-        if layer.name.startswith(added):
-            if layer.name.endswith("_expand_bn"):
-                layer.gamma.assign(layer.gamma * ADDED_GAMMA)
-            continue
         wanted = [tuple(w.shape) for w in layer.weights]
         try:
             weights = source.get_layer(layer.name).get_weights()
@@ -83,20 +73,3 @@ def copy_weights(source: keras.Model, old: ModelConfig, target: keras.Model, new
         if wanted != found:
             raise ValueError(f"{name}: layer {layer.name} has weights {found}, the network wants {wanted}")
         layer.set_weights(weights)
-
-
-def added_blocks(old: ModelConfig, new: ModelConfig, name: str) -> tuple[str, ...]:
-    """Prefixes of the layers of the new network's residual blocks that come behind the old network's last ones.
-
-    Raises:
-        ValueError: the new network has fewer; names the old one's file.
-    """
-    if new.backbone != "plain" or old.backbone != "plain":
-        return ()
-    if any(after < before for before, after in zip(old.blocks, new.blocks, strict=True)):
-        raise ValueError(f"{name}: blocks is {old.blocks}, expected at most {new.blocks}: blocks are only added")
-    return tuple(
-        f"{residual_block(stage, number)}_"
-        for stage, (before, after) in enumerate(zip(old.blocks, new.blocks, strict=True), FIRST_RESIDUAL_STAGE)
-        for number in range(before, after)
-    )

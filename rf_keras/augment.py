@@ -7,145 +7,19 @@ alone, and tests can place a window by hand.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from rf_keras.augment_config import CLOSEUP_FACE, AugmentConfig
 from rf_keras.wider import UNKNOWN
 
-REFERENCE_CROPS = (0.3, 0.45, 0.6, 0.8, 1.0)
-INTERPOLATIONS = ("bilinear", "nearest", "area", "bicubic", "lanczos")
 MIRRORED_LANDMARKS = (1, 0, 2, 4, 3)
 COLOUR_DRAWS = 9  # random numbers that a colour function takes
-MIX_DRAWS = 6  # random numbers per image that `mix_images` takes
-TILT_DRAWS = 3  # and `tilt_images`
 CLOSEUP_DRAWS = 8  # and `choose_closeup`
-CLOSEUP_FACE = 64.0  # pixels of the file: both sides of a face that is shown from close by
 CLOSEUP_MARGINS = (-0.1, 0.7)  # around its box, as shares of the box's sides; below 0 the box is cut
 CLOSEUP_JITTER = 0.1  # by which the four margins differ from the one drawn
-LARGEST_OPACITY = 0.5  # of the other image of a blend
-MIX_SIDES = (0.2, 0.7)  # of the rectangle taken from another image, as shares of the image's
-LARGEST_ANGLE, LARGEST_STRETCH = 30.0, 1.25  # of a tilted image: degrees to either side, width against height
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """What happens to an image between the file and the batch.
-
-    Attributes:
-        crop_scales: sides of the square window as shares of the image's short side, one drawn per image; above 1 the
-            window reaches over the image and is filled with the mean. Empty: the whole image, letterboxed.
-        crop_trials: windows drawn per image; the first that holds a whole face is used, else the whole image is.
-        brightness: largest shift, in grey levels (0-255).
-        contrast, saturation: range of the factor.
-        hue: largest shift in OpenCV's 0-180 units (two degrees each).
-        colour_chance: probability of each of the four.
-        reference_colour: HSV in the reference's order, clipped after every step; else one 3×3 matrix for all four
-            (saturation and hue then turn and stretch the chroma plane of YIQ).
-        flip_chance: probability of a mirror image.
-        interpolations: one is drawn per image, of `INTERPOLATIONS`.
-        min_face: pixels after resizing; a face whose shorter side is less is no target (nor does it count as the whole
-            face that a window needs). The reference drops none. Matching gives such a face no anchor when its best IoU
-            is below 0.2, so a value near √0.2 × the smallest anchor changes nothing but saves work.
-        clip_landmarks: pull points outside the window onto its border, as the reference does.
-        mix_share: share of the images that are mixed with another of their batch (`mix_images`). Faces stay as they
-            were, so only a teacher, who is asked about the mixed image, gives it true targets.
-        tilt_share: share of the images that are turned and stretched (`tilt_images`), before they are mixed; for a
-            teacher only, likewise.
-        closeup_share: share of the images, of those with a face of at least `CLOSEUP_FACE` pixels and known landmarks,
-            that show one such face filling the frame (`choose_closeup`) instead of a window of `crop_scales`.
-    """
-
-    crop_scales: tuple[float, ...] = ()
-    crop_trials: int = 50
-    brightness: float = 0.0
-    contrast: tuple[float, float] = (1.0, 1.0)
-    saturation: tuple[float, float] = (1.0, 1.0)
-    hue: float = 0.0
-    colour_chance: float = 0.5
-    reference_colour: bool = False
-    flip_chance: float = 0.0
-    interpolations: tuple[str, ...] = ("bilinear",)
-    min_face: float = 0.0
-    clip_landmarks: bool = False
-    mix_share: float = 0.0
-    tilt_share: float = 0.0
-    closeup_share: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not all(0.05 <= scale <= 8 for scale in self.crop_scales):
-            raise ValueError(f"crop_scales is {self.crop_scales}, expected shares of the short side from 0.05 to 8")
-        if self.crop_trials < 1:
-            raise ValueError(f"crop_trials is {self.crop_trials}, expected at least 1")
-        for name in ("colour_chance", "flip_chance", "mix_share", "tilt_share", "closeup_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a probability")
-        for name in ("contrast", "saturation"):
-            low, high = getattr(self, name)
-            if not 0 <= low <= high:
-                raise ValueError(f"{name} is {(low, high)}, expected 0 <= low <= high")
-        if self.brightness < 0 or not 0 <= self.hue <= 90 or self.min_face < 0:
-            raise ValueError(
-                f"brightness {self.brightness}, hue {self.hue}, min_face {self.min_face}: expected >= 0, hue <= 90"
-            )
-        if not self.interpolations or set(self.interpolations) - set(INTERPOLATIONS):
-            raise ValueError(f"interpolations is {self.interpolations}, expected one or more of {INTERPOLATIONS}")
-
-    @property
-    def has_colour(self) -> bool:
-        changes = self.brightness or self.hue or self.contrast != (1.0, 1.0) or self.saturation != (1.0, 1.0)
-        return bool(changes and self.colour_chance)
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether images change in ways that their labels do not follow."""
-        return bool(self.mix_share or self.tilt_share)
-
-
-# Windows larger than the image, as SCRFD (Guo et al. 2021, section 3.1) has them: many more small faces.
-SCALE = AugmentConfig(
-    crop_scales=(0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0),
-    brightness=32.0,
-    contrast=(0.5, 1.5),
-    saturation=(0.5, 1.5),
-    hue=18.0,
-    flip_chance=0.5,
-    interpolations=("bilinear", "nearest", "area", "bicubic"),
-    min_face=4.0,
-)
-
-PRESETS = {
-    # Letterbox only: calibration, validation.
-    "none": AugmentConfig(),
-    # Pytorch_Retinaface's data_augment.py.
-    "reference": AugmentConfig(
-        crop_scales=REFERENCE_CROPS,
-        crop_trials=250,
-        brightness=32.0,
-        contrast=(0.5, 1.5),
-        saturation=(0.5, 1.5),
-        hue=18.0,
-        reference_colour=True,
-        flip_chance=0.5,
-        interpolations=INTERPOLATIONS,
-        clip_landmarks=True,
-    ),
-    "scale": SCALE,
-    # For training by a teacher, who is asked about what the student sees.
-    "mixed": replace(SCALE, mix_share=0.3),
-    "tilted": replace(SCALE, mix_share=0.4, tilt_share=0.3),
-    # Quantization-aware fine-tuning: the ranges must stay those of ordinary photos.
-    "light": AugmentConfig(
-        crop_scales=(0.8, 1.0, 1.25, 1.5),
-        brightness=16.0,
-        contrast=(0.8, 1.2),
-        saturation=(0.8, 1.2),
-        hue=4.0,
-        flip_chance=0.5,
-    ),
-}
 
 
 class Placement(NamedTuple):
@@ -442,68 +316,3 @@ def mirror_and_swap(image: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
     """uint8 [S, S, 3] RGB → BGR, mirrored left to right where `flip`: both in one pass over the pixels."""
     dims = tf.stack([tf.constant(False), flip, tf.constant(True)])
     return tf.raw_ops.Reverse(tensor=image, dims=dims)
-
-
-def tilt_images(images: tf.Tensor, draws: tf.Tensor, share: float, fill: tuple[float, ...]) -> tf.Tensor:
-    """Some images of a batch turned about their centre and stretched along one axis.
-
-    Args:
-        images: uint8 [B, S, S, 3].
-        draws: float32 [B, TILT_DRAWS] in [0, 1): what happens, angle, stretch.
-        share: of the images that are tilted, by at most `LARGEST_ANGLE` to either side; their width grows by at most
-            `LARGEST_STRETCH`, or shrinks by as much.
-        fill: colour of what lies outside, 0-255, in the order of the channels.
-
-    Returns:
-        the same shape and type, bilinear, rounded to the nearest value.
-    """
-    chosen = tf.where(draws[:, 0] < share)  # [tilted, 1]; the rest need no work
-    _, angle, stretch = tf.unstack(tf.gather_nd(draws, chosen), axis=1)
-    angle = (2 * angle - 1) * LARGEST_ANGLE * np.pi / 180
-    wider = tf.exp((2 * stretch - 1) * np.log(LARGEST_STRETCH))
-    cos, sin = tf.cos(angle), tf.sin(angle)
-    centre = (tf.cast(tf.shape(images)[1], tf.float32) - 1) / 2
-    # From a pixel of the result to one of the image: turned back, then its x narrowed.
-    rows = [
-        [cos / wider, sin / wider, centre * (1 - (cos + sin) / wider)],
-        [-sin, cos, centre * (1 + sin - cos)],
-        [tf.zeros_like(cos), tf.zeros_like(cos)],
-    ]
-    tilted = tf.raw_ops.ImageProjectiveTransformV3(
-        images=tf.cast(tf.gather_nd(images, chosen), tf.float32) - fill,
-        transforms=tf.stack([entry for row in rows for entry in row], axis=1),
-        output_shape=tf.shape(images)[1:3],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="CONSTANT",
-    )
-    return tf.tensor_scatter_nd_update(images, chosen, tf.saturate_cast(tilted + fill + 0.5, tf.uint8))
-
-
-def mix_images(images: tf.Tensor, draws: tf.Tensor, share: float) -> tf.Tensor:
-    """Some images of a batch with a part of the image before them: blended over all of it, or a rectangle pasted.
-
-    Args:
-        images: uint8 [B, S, S, 3]. The one before the first is the last; a batch of one stays as it is.
-        draws: float32 [B, MIX_DRAWS] in [0, 1): what happens, opacity, width, height, x, y.
-        share: of the images that are mixed, half of them in each way.
-
-    Returns:
-        the same shape and type; rounded to the nearest value.
-
-    Source: mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019); as inputs of a teacher, Beyer et al. 2022.
-    """
-    kind, opacity, width, height, x, y = tf.unstack(draws, axis=1)  # [B] each
-    along = (tf.cast(tf.range(tf.shape(images)[1]), tf.float32) + 0.5) / tf.cast(tf.shape(images)[1], tf.float32)
-
-    def inside(side: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
-        side = _ranged(side, *MIX_SIDES)
-        start = place * (1 - side)
-        return (along >= start[:, None]) & (along < (start + side)[:, None])  # [B, S]
-
-    pasted = inside(height, y)[:, :, None] & inside(width, x)[:, None, :] & (kind < share / 2)[:, None, None]
-    blended = (kind >= share / 2) & (kind < share)
-    weight = tf.where(blended, LARGEST_OPACITY * opacity, 0.0)[:, None, None]
-    weight = tf.where(pasted, 1.0, weight)[..., None]  # [B, S, S, 1]
-    image = tf.cast(images, tf.float32)
-    return tf.cast(image + weight * (tf.roll(image, 1, axis=0) - image) + 0.5, tf.uint8)

@@ -9,55 +9,66 @@ Source: model soups (Wortsman et al. 2022). Averages of networks that were train
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tf_keras as keras
-from absl import app, flags
 
-from rf_keras.adapt import added_blocks
 from rf_keras.config import ModelConfig, config_to_dict
-from rf_keras.model_file import load_model, save_model
-from tflite.command import flags_only, user_errors
+from tflite.command import option, start
 
-Loaded = tuple[keras.Model, ModelConfig, str]
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+    Loaded = tuple[keras.Model, ModelConfig, Path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to average."""
+
+    weights: tuple[Path, ...] = option(text="weights file (.keras); two or more, the first says which network")
+    output: Path = option(text="file to write (.keras)")
 
 
 def average_weights(sources: Sequence[Loaded]) -> keras.Model:
     """A model of the first one's network, each weight the mean over all.
 
     Args:
-        sources: model, configuration and name of each. The first one's network counts; the others may have fewer
-            residual blocks, and a block is the mean over those that have it.
+        sources: model, configuration and file of each.
 
     Raises:
         ValueError: another network; names the file.
     """
+    import tf_keras as keras
+
     config = sources[0][1]
     wanted = config_to_dict(config)
-    parts = []
-    for model, network, name in sources:
-        found = config_to_dict(dataclasses.replace(network, blocks=config.blocks))
+    for _, network, name in sources:
+        found = config_to_dict(network)
         if differing := [key for key in wanted if wanted[key] != found[key]]:
             key = differing[0]
             raise ValueError(f"{name}: {key} is {found[key]}, expected {wanted[key]} as in {sources[0][2]}")
-        parts.append((model, added_blocks(network, config, name)))
     average = keras.models.clone_model(sources[0][0])  # BatchNormalization may be folded into its convs
     for layer in average.layers:
-        weights = [
-            model.get_layer(layer.name).get_weights() for model, added in parts if not layer.name.startswith(added)
-        ]
+        weights = [model.get_layer(layer.name).get_weights() for model, _, _ in sources]
         layer.set_weights([np.mean(same, axis=0) for same in zip(*weights, strict=True)])
     return average
 
 
-def run(args: flags.FlagValues) -> None:
-    """The command."""
-    if len(args.weights) < 2:
-        raise ValueError(f"--weights: {len(args.weights)} given, expected two or more")
-    loaded = [(*load_model(path), path) for path in args.weights]
+def run(options: Options) -> None:
+    """Average and write.
+
+    Raises:
+        ValueError: files that do not fit each other; one line.
+    """
+    if len(options.weights) < 2:
+        raise ValueError(f"--weights: {len(options.weights)} given, expected two or more")
+    from rf_keras.model_file import load_model, save_model
+
+    loaded = [(*load_model(path), path) for path in options.weights]
     ranges = loaded[0][2].get("quantization")
     for _, _, meta, path in loaded:
         if meta.get("quantization") != ranges:
@@ -66,24 +77,15 @@ def run(args: flags.FlagValues) -> None:
     average = average_weights([(model, config, path) for model, config, _, path in loaded])
     _, config, meta, _ = loaded[0]
     # AP was measured of the first file, not of this one.
-    facts: dict[str, Any] = {key: value for key, value in meta.items() if key != "ap"}
-    save_model(average, config, args.output, facts | {"averaged": list(args.weights)})
-    print(f"wrote {args.output}: the mean of {len(loaded)} files")
+    kept: dict[str, Any] = {key: value for key, value in meta.items() if key != "ap"}
+    save_model(average, config, options.output, kept | {"averaged": [path.name for path in options.weights]})
+    print(f"wrote {options.output}: the mean of {len(loaded)} files")
 
 
-def main(argv: Sequence[str]) -> None:
-    flags_only(argv)
-    with user_errors():
-        run(flags.FLAGS)
-
-
-def define_flags() -> None:
-    flags.DEFINE_multi_string(
-        "weights", None, "weights file (.keras); several, the first says which network", required=True
-    )
-    flags.DEFINE_string("output", None, "file to write (.keras)", required=True)
+def main() -> None:
+    """The command."""
+    start(run, Options)
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    main()

@@ -14,7 +14,6 @@ Tensor = Any  # a symbolic Keras tensor
 BN_EPSILON = 1e-5
 BN_MOMENTUM = 0.9
 LEAKY_SLOPE = 0.1
-FIRST_RESIDUAL_STAGE = 2  # of `plain`, at stride 16
 
 
 def activate(x: Tensor, activation: str, name: str) -> Tensor:
@@ -81,16 +80,11 @@ def mobilenet(image: Tensor, config: ModelConfig) -> list[Tensor]:
     return features
 
 
-def residual_block(stage: int, number: int) -> str:
-    """Name of a residual block of `plain`, counted from 0; a strided conv comes before the first."""
-    return f"stage{stage}_{number + 2}"
-
-
 def plain(image: Tensor, config: ModelConfig) -> list[Tensor]:
     """Plain 3×3 convs down to stride 8, then residual 1×1-3×3 blocks.
 
     On CPUs the int8 kernels run plain convs many times faster per operation than depthwise ones, so that full
-    convolutions with several times the weights cost less time than MobileNet's first stages (DESIGN §10).
+    convolutions with several times the weights cost less time than MobileNet's first stages.
     """
 
     def conv(x: Tensor, filters: float, stride: int, name: str, kernel: int = 3) -> Tensor:
@@ -107,11 +101,11 @@ def plain(image: Tensor, config: ModelConfig) -> list[Tensor]:
     c3 = conv(x, 56, 1, "stage1_3")
     x = conv(c3, 96, 2, "stage2_1")
     for number in range(config.blocks[0]):
-        x = block(x, 48, 96, residual_block(2, number))
+        x = block(x, 48, 96, f"stage2_{number + 2}")
     c4 = x
     x = conv(c4, 128, 2, "stage3_1")
     for number in range(config.blocks[1]):
-        x = block(x, 64, 128, residual_block(3, number))
+        x = block(x, 64, 128, f"stage3_{number + 2}")
     return [c3, c4, x]
 
 

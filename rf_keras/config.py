@@ -1,19 +1,49 @@
-"""Network and training settings: frozen dataclasses, and the named presets that combine them."""
+"""Network and training settings: frozen dataclasses, and the named presets that combine them. Needs no TensorFlow."""
 
 from __future__ import annotations
 
 import dataclasses
+import typing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from rf_keras.augment_config import PRESETS as AUGMENTATIONS
+from rf_keras.distillation.config import Distillation
 from tflite.anchors import make_anchors
+from tflite.command import option
 from tflite.spec import ModelSpec
 
+T = TypeVar("T")
+
 ACTIVATIONS = ("leaky_relu", "relu")
+Anchors = tuple[tuple[float, ...], ...]  # sizes in pixels, per level
 REFERENCE_ANCHORS = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))
 SMALL_ANCHORS = ((10.0, 20.0), (32.0, 64.0), (128.0, 256.0))
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("cosine", "step")
+DISTRIBUTIONS = ("none", "mirrored", "multiworker")
+# A teacher's scores say how well a box fits, and few pass 0.8; so do its student's. From here on a student shows about
+# what a network trained by labels shows from 0.5 on (benchmarks/operating_point.py).
+TAUGHT_THRESHOLD = 0.4
+
+
+def parse_anchor_sizes(text: str) -> tuple[tuple[float, ...], ...]:
+    """`10,20/32,64/128,256` → sizes per level.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        return tuple(tuple(float(size) for size in level.split(",")) for level in text.split("/"))
+    except ValueError as error:
+        raise ValueError(f"--anchor_sizes is {text!r}, expected e.g. 10,20/32,64/128,256") from error
+
+
+def format_anchors(sizes: Anchors) -> str:
+    """As `--anchor_sizes` takes them: `16,32/64,128/256,512`."""
+    return "/".join(",".join(f"{size:g}" for size in level) for level in sizes)
 
 
 @dataclass(frozen=True)
@@ -34,16 +64,27 @@ class ModelConfig:
     """
 
     backbone: str = "mobilenet"
-    width: float = 0.25
-    blocks: tuple[int, int] = (2, 1)
-    activation: str = "leaky_relu"
+    width: float = option(0.25, "backbone width: 0.25, 0.5, 1.0", hidden=True)
+    blocks: tuple[int, int] = option(
+        (2, 1), "residual blocks at strides 16 and 32, e.g. 3,3 (backbone of fast only)", hidden=True
+    )
+    activation: str = option("leaky_relu", "activation of the network", choices=ACTIVATIONS)
     neck_channels: int = 64
     ssh_channels: int = 64
-    class_logits: int = 2
+    class_logits: int = option(2, "per anchor: 2 (background, face) or 1 (face − background)", hidden=True)
     strides: tuple[int, ...] = (8, 16, 32)
-    anchor_sizes: tuple[tuple[float, ...], ...] = REFERENCE_ANCHORS
+    anchor_sizes: Anchors = option(
+        REFERENCE_ANCHORS,
+        "anchor sizes in pixels, e.g. 10,20/32,64/128,256 (levels split by /)",
+        parse=parse_anchor_sizes,
+        show=format_anchors,
+    )
     variances: tuple[float, float] = ModelSpec.variances  # type: ignore[assignment]
-    antialias: bool = False
+    antialias: bool = option(
+        False,
+        "halve photos that are at least twice as large as the input before they are letterboxed (kept in the model)",
+        hidden=True,
+    )
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -78,109 +119,67 @@ class ModelConfig:
         return ModelSpec(input_height=height, input_width=width, **shared, **overrides)
 
 
-def config_to_dict(config: Any) -> dict[str, Any]:
-    """A config dataclass as JSON-ready data."""
-    return dataclasses.asdict(config)
-
-
-def model_config_from_dict(data: dict[str, Any], name: str = "config") -> ModelConfig:
-    """Inverse of `config_to_dict`; unknown settings are errors."""
-    known = {field.name for field in dataclasses.fields(ModelConfig)}
-    if unknown := sorted(set(data) - known):
-        raise ValueError(f"{name}: unknown model settings {unknown}, expected some of {sorted(known)}")
-    data = dict(data)
-    for key in ("strides", "variances", "blocks"):
-        if key in data:
-            data[key] = tuple(data[key])
-    if "anchor_sizes" in data:
-        data["anchor_sizes"] = tuple(tuple(float(size) for size in level) for level in data["anchor_sizes"])
-    return ModelConfig(**data)
-
-
-def trust_fits(label_trust: tuple[int, ...], data_dirs: tuple[str, ...]) -> bool:
-    """Whether `label_trust` says 0 or 1 for each data folder, or nothing at all."""
-    return len(label_trust) in (0, len(data_dirs)) and set(label_trust) <= {0, 1}
-
-
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything a training run depends on; written to its `config.json`, from which it can be repeated.
 
+    The crops of a training image of N pixels hold no face above N, and in those of 640 small faces are rarer: a model
+    for two input sizes should see both (`more_sizes`).
+
     Attributes:
         model: the network.
         data_dirs: folders with labels; empty: the built-in synthetic faces.
-        data_weights: share of items per folder; None: by number of images.
-        val_dir: labelled folder for validation AP; None: `val_share` of the training images, held out.
-        val_share: share of the training images held out, at most 200 images.
-        val_images: at most this many validation images.
-        size: side of the square training images, pixels, a multiple of 32. Validation letterboxes to `val_size`, or
-            this where that is 0.
-        more_sizes: further sides of training images; steps take turns, `size` first. A crop of 320 pixels holds no face
-            above 320, and in crops of 640 small faces are rarer, so a model for both inputs should see both.
-        batch: images per step, over all replicas.
-        epochs: passes over the training images.
-        steps_per_epoch: steps that count as one pass; 0: as many as show each training image once.
-        augment: preset of `augment.PRESETS`.
-        closeups: share of the images that show one of their faces filling the frame (`augment.choose_closeup`), of
-            those that have one large enough. With a teacher, faces of at least `losses.LARGE_FACE` of the image are
-            then learned from the labels: teachers do not know them.
-        optimizer: "sgd" (momentum) or "adamw".
-        learning_rate: peak.
-        warmup_steps: steps of linear growth to the peak.
-        schedule: "cosine" to 1 % of the peak, or "step": ÷10 at each of `milestones`.
-        milestones: shares of the run, 0 to 1.
-        weight_decay: on convolution kernels only; L2 in the gradient for sgd, decoupled for adamw.
-        ema_decay: of the averaged weights that are evaluated and kept as best; 0: off.
-        clip_norm: largest global norm of the gradient; 0: off.
-        freeze_bn: keep BN statistics and scales as they are.
-        mixed_precision: compute in float16 (GPUs).
-        init: weights file to start from.
-        teacher: file of a network (`teacher.open_teacher`) whose outputs replace labels, matching and mining as the
-            targets. Labels still choose the crops and the validation AP. None: learn from the labels.
-        teacher_features: weight of the loss that makes the network's features predict the teacher's; 0: off.
-        teacher_mirror: ask the teacher about each image's mirror image, too, and learn the mean of its answers.
-        label_trust: per data folder 1 where labels correct the teacher's scores (`losses.corrected_by_labels`), 0
-            where they do not, e.g. because a network made them; empty: nowhere.
-        val_every: epochs between validations.
-        checkpoint_steps: steps between checkpoints.
-        distribute: "none", "mirrored" (all local devices) or "multiworker" (TF_CONFIG).
-        seed: of weights, order and augmentation.
+        distillation: who teaches. Labels then still choose the crops and the validation AP, and say what a teacher does
+            not know (`distillation.losses`). None: learn from the labels.
     """
 
     model: ModelConfig = ModelConfig()
     data_dirs: tuple[str, ...] = ()
-    data_weights: tuple[float, ...] | None = None
-    val_dir: str | None = None
-    val_share: float = 0.05
-    val_images: int = 200
-    size: int = 640
-    more_sizes: tuple[int, ...] = ()
-    val_size: int = 0
-    batch: int = 16
-    epochs: int = 100
-    steps_per_epoch: int = 0
-    augment: str = "scale"
-    closeups: float = 0.0
-    optimizer: str = "sgd"
-    learning_rate: float = 0.02
-    momentum: float = 0.9
-    warmup_steps: int = 500
-    schedule: str = "cosine"
-    milestones: tuple[float, ...] = ()
-    weight_decay: float = 5e-4
-    ema_decay: float = 0.999
-    clip_norm: float = 10.0
-    freeze_bn: bool = False
-    mixed_precision: bool = False
-    init: str | None = None
-    teacher: str | None = None
-    teacher_features: float = 0.0
-    teacher_mirror: bool = False
-    label_trust: tuple[int, ...] = ()
-    val_every: int = 1
-    checkpoint_steps: int = 500
-    distribute: str = "none"
-    seed: int = 0
+    data_weights: tuple[float, ...] | None = option(
+        None, "share of the items from each --data_dir, comma-separated (default: by number of images)"
+    )
+    val_dir: str | None = option(
+        None, "labelled folder for validation (default: a share of the training images, held out)"
+    )
+    val_share: float = option(0.05, "share of the training images held out for validation", hidden=True)
+    val_images: int = option(200, "validation images at most", hidden=True)
+    size: int = option(640, "side of the square training images, pixels, a multiple of 32")
+    more_sizes: tuple[int, ...] = option(
+        (), "further sides, pixels, comma-separated; steps take turns (640 with 320 here: one model for both inputs)"
+    )
+    val_size: int = option(0, "letterbox size in validation, pixels (0: as size)", hidden=True)
+    batch: int = option(16, "images per step, over all replicas")
+    epochs: int = option(100, "passes over the training images")
+    steps_per_epoch: int = option(0, "steps that count as one pass (0: each training image once)")
+    augment: str = option("scale", "augmentation preset", choices=tuple(AUGMENTATIONS))
+    closeups: float = option(
+        0.0,
+        "share of the images that show one of their faces filling the frame, 0 to 1; with a teacher, faces that large "
+        "are learned from their labels",
+    )
+    optimizer: str = option("sgd", "optimizer: SGD with momentum, or Adam with decoupled decay", choices=OPTIMIZERS)
+    learning_rate: float = option(0.02, "peak learning rate")
+    momentum: float = option(0.9, "of sgd", hidden=True)
+    warmup_steps: int = option(500, "steps of linear growth to the peak rate", hidden=True)
+    schedule: str = option("cosine", "cosine to 1 %, or step: ÷10 at each milestone", choices=SCHEDULES, hidden=True)
+    milestones: tuple[float, ...] = option((), "comma-separated shares of the run, 0 to 1", hidden=True)
+    weight_decay: float = option(
+        5e-4, "on convolution kernels only; L2 in the gradient for sgd, decoupled for adamw", hidden=True
+    )
+    ema_decay: float = option(0.999, "of the averaged weights, which are evaluated and kept (0: off)", hidden=True)
+    clip_norm: float = option(10.0, "largest global norm of the gradient (0: off)", hidden=True)
+    freeze_bn: bool = option(False, "keep BN statistics and scales as they are", hidden=True)
+    mixed_precision: bool = option(False, "compute in float16 (GPUs)")
+    init: str | None = option(
+        None, "weights file (.keras) to start from; its network is used, changed by the network's flags"
+    )
+    distillation: Distillation | None = None
+    val_every: int = option(1, "epochs between validations", hidden=True)
+    checkpoint_steps: int = option(500, "steps between checkpoints", hidden=True)
+    distribute: str = option(
+        "none", "none, mirrored (all local devices) or multiworker (TF_CONFIG)", choices=DISTRIBUTIONS
+    )
+    seed: int = option(0, "of weights, order and augmentation")
 
     def __post_init__(self) -> None:
         def need(ok: bool, name: str, expected: str) -> None:
@@ -192,20 +191,26 @@ class TrainConfig:
         need(self.val_size >= 0 and self.val_size % 32 == 0, "val_size", "0 or a multiple of 32")
         for name in ("batch", "epochs", "val_every", "val_images", "checkpoint_steps"):
             need(getattr(self, name) >= 1, name, "at least 1")
-        need(self.optimizer in ("sgd", "adamw"), "optimizer", "sgd or adamw")
-        need(self.schedule in ("cosine", "step"), "schedule", "cosine or step")
-        need(self.distribute in ("none", "mirrored", "multiworker"), "distribute", "none, mirrored or multiworker")
+        for name, known in (
+            ("augment", tuple(AUGMENTATIONS)),
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("distribute", DISTRIBUTIONS),
+        ):
+            need(getattr(self, name) in known, name, f"one of {', '.join(known)}")
         need(self.learning_rate > 0, "learning_rate", "a positive number")
         need(self.steps_per_epoch >= 0, "steps_per_epoch", "0 or more")
         need(0 <= self.closeups <= 1, "closeups", "a share between 0 and 1")
         for name in ("momentum", "ema_decay", "val_share"):
             need(0 <= getattr(self, name) < 1, name, "a number from 0 to below 1")
-        for name in ("weight_decay", "clip_norm", "warmup_steps", "teacher_features"):
+        for name in ("weight_decay", "clip_norm", "warmup_steps"):
             need(getattr(self, name) >= 0, name, "0 or more")
-        for name in ("teacher_features", "teacher_mirror", "label_trust"):
-            need(bool(self.teacher) or not getattr(self, name), name, "0 or nothing without a teacher")
-        trust = trust_fits(self.label_trust, self.data_dirs)
-        need(trust, "label_trust", f"0 or 1 for each of {len(self.data_dirs)} data folders")
+        if self.distillation is not None:
+            self.distillation.check_folders(self.data_dirs)
+        elif AUGMENTATIONS[self.augment].needs_teacher:
+            raise ValueError(
+                f"augment is {self.augment!r}, whose images leave their labels behind: expected a --teacher to answer"
+            )
         need(all(0 < m < 1 for m in self.milestones), "milestones", "shares of the run between 0 and 1")
         sizes = self.model.anchor_sizes
         if min(sizes[0]) > min(self.sizes):
@@ -244,12 +249,8 @@ PRESETS = {
         ema_decay=0.0,
         clip_norm=0.0,
     ),
-    # Plain convs, ReLU, one-logit heads, small anchors: the fast int8 network. From scratch by labels, 258,896 images
-    # seen (five hours on 2 cores): 82.3 / 82.1 / 56.5 on wider/dev at 640 and 76.1 / 69.1 / 32.4 at 320. The shipped
-    # weights went on from there with a teacher and its anchors, 16…512, with (3, 3), then (4, 5), then (5, 6) blocks
-    # instead of (2, 1): 89.2 / 89.0 / 63.9 and 85.0 / 78.9 / 36.2 (MODEL_CARD, parts T to Z), and after seven
-    # minutes on a GPU, with labels correcting the teacher in the end, 90.5 / 90.3 / 68.5 and 86.6 / 81.3 / 38.4.
-    # `--init` takes the network of the weights file.
+    # Plain convs, ReLU, one-logit heads, small anchors: the fast int8 network. The shipped weights have larger anchors;
+    # `--init` takes them over.
     "fast": TrainConfig(model=FAST),
     # The reference's large network.
     "resnet50": TrainConfig(
@@ -270,11 +271,41 @@ SYNTHETIC: dict[str, Any] = {
 }
 
 
-def train_config_from_dict(data: dict[str, Any], name: str = "config") -> TrainConfig:
-    """Inverse of `config_to_dict`; unknown settings are errors."""
-    known = {field.name for field in dataclasses.fields(TrainConfig)}
-    if unknown := sorted(set(data) - known):
-        raise ValueError(f"{name}: unknown settings {unknown}, expected some of {sorted(known)}")
-    data = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-    data["model"] = model_config_from_dict(data["model"], name)
-    return TrainConfig(**data)
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """A config dataclass as JSON-ready data."""
+    return dataclasses.asdict(config)
+
+
+def config_from_dict(kind: type[T], data: Any, name: str = "config") -> T:
+    """Inverse of `config_to_dict` for a dataclass of numbers, texts, tuples and other such dataclasses.
+
+    Raises:
+        ValueError: an unknown setting, or no settings at all; names `name`.
+    """
+    if not isinstance(data, dict):
+        raise ValueError(f"{name}: found {type(data).__name__}, expected settings of {kind.__name__}")
+    hints = typing.get_type_hints(kind)
+    if unknown := sorted(set(data) - set(hints)):
+        raise ValueError(f"{name}: unknown settings {unknown}, expected some of {sorted(hints)}")
+
+    def value(hint: Any, found: Any) -> Any:
+        nested = [part for part in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(part)]
+        if nested and found is not None:
+            return config_from_dict(nested[0], found, name)  # type: ignore[arg-type]
+        return as_tuples(found)
+
+    return kind(**{key: value(hints[key], found) for key, found in data.items()})
+
+
+def as_tuples(found: Any) -> Any:
+    """Lists, also inside of lists, as tuples."""
+    return tuple(map(as_tuples, found)) if isinstance(found, list) else found
+
+
+def default_threshold(meta: dict[str, Any]) -> float:
+    """Probability from which weights with these facts (`model_file.load_model`) count a face: by how they learned to
+    score."""
+    training = meta.get("train") or {}
+    taught = training.get("distillation") or training.get("teacher")  # the latter in files of earlier versions
+    taught = taught or any(part["teacher"] for part in meta.get("parts") or ())
+    return TAUGHT_THRESHOLD if taught else ModelSpec.score_threshold

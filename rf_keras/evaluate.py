@@ -3,206 +3,40 @@
     python -m rf_keras.evaluate --model W.keras|M.tflite --data_dir D [--gt_dir G] [--size 640] [--output DIR]
     python -m rf_keras.evaluate --model M.tflite --data_dir D --closeups --turned      what AP does not see
 
-AP is in percent, landmark NME a share of the face size √(w·h). Rules: `rf_keras/wider_ap.py`.
+AP is in percent, landmark NME a share of the face size √(w·h). Rules: `rf_keras/evaluation/wider_ap.py`.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import tf_keras as keras
-from absl import app, flags
-from tqdm import tqdm
+from tflite.command import option, start, write_json
 
-from rf_keras import closeups
-from rf_keras.config import ModelConfig
-from rf_keras.eval_report import plot_curves, save_worst
-from rf_keras.ground_truth import Truth, read_truth, truth_of_samples
-from rf_keras.keras_detector import InputSize, KerasDetector, parse_size
-from rf_keras.model_file import load_model
-from rf_keras.teacher import default_threshold
-from rf_keras.wider import Sample
-from rf_keras.wider_ap import SUBSETS, Curve, Matches, average_precision, first_on_face, match_detections
-from tflite.command import flags_only, user_errors
-from tflite.detector import FaceDetector
-from tflite.files import write_text
-from tflite.images import read_image
-from tflite.postprocess import Detections
-from tflite.spec import ModelSpec
-
-AP_SCORE_THRESHOLD = 0.02  # low, so that the curve reaches high recall (DESIGN §9)
-DEFAULT_SIZE = 640
-SIZE_EDGES = (0, 16, 32, 64, 128, np.inf)  # √(w·h) of the true box, pixels of the image
-
-Detect = Callable[[np.ndarray], Detections]
+if TYPE_CHECKING:
+    from rf_keras.evaluation.closeups import Tally
 
 
-@dataclass(frozen=True, eq=False)
-class ImageResult:
-    """What was found in one image, and which face each detection belongs to."""
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to evaluate, and on which images."""
 
-    truth: Truth
-    found: Detections
-    matches: Matches
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Results of a data set: `metrics` is what the JSON holds, `curves` are those of the AP figures in it."""
-
-    metrics: dict[str, Any]
-    curves: dict[str, Curve]
-    images: list[ImageResult]
-
-
-def face_sizes(boxes: np.ndarray) -> np.ndarray:
-    """√(w·h) in pixels of boxes [N, 4] x1 y1 x2 y2, at least 0."""
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
-    return np.sqrt(sides[:, 0] * sides[:, 1])
-
-
-def evaluate(detect: Detect, truths: Sequence[Truth], progress: bool = True) -> Evaluation:
-    """Run a detector over images and score it.
-
-    Args:
-        detect: uint8 BGR image → detections in its pixels, with a low score threshold.
-        truths: the images and their faces.
-        progress: show a progress bar.
-
-    Returns:
-        `metrics` with easy, medium, hard (percent; None without .mat files), all (percent, over valid faces), nme (of
-        the face size, over matched faces with known landmarks; None if there are none), images, faces, and
-        by_size: range of √(w·h) in image pixels → its ap (percent) and faces. There, unmatched detections of other
-        sizes are ignored, as are detections on faces of other sizes.
-
-    Raises:
-        ImageError: an image cannot be read. A figure over fewer images would be another figure.
-    """
-    results = []
-    for truth in tqdm(truths, unit="image", desc="evaluate", disable=not progress, leave=False):
-        found = detect(read_image(truth.image))
-        results.append(ImageResult(truth, found, match_detections(found.boxes, found.scores, truth.boxes)))
-    matches = [r.matches for r in results]
-    curves = {"all": average_precision(matches, [t.valid for t in truths])}
-    subsets = SUBSETS if truths and truths[0].counted else ()
-    for subset in subsets:
-        curves[subset] = average_precision(matches, [t.counted[subset] for t in truths])
-    metrics: dict[str, Any] = dict.fromkeys(SUBSETS)
-    metrics |= {name: 100 * curves[name].ap for name in (*subsets, "all")}
-    metrics |= {
-        "nme": landmark_error(results),
-        "images": len(truths),
-        "faces": int(sum(np.count_nonzero(t.valid) for t in truths)),
-        "by_size": _by_size(results),
-    }
-    return Evaluation(metrics, curves, results)
-
-
-def _by_size(results: Sequence[ImageResult]) -> dict[str, dict[str, Any]]:
-    table = {}
-    for low, high in itertools.pairwise(SIZE_EDGES):
-        counted, left_out = [], []
-        for r in results:
-            true, found = face_sizes(r.truth.boxes), face_sizes(r.found.boxes)[r.matches.order]
-            counted.append(r.truth.valid & (true >= low) & (true < high))
-            left_out.append((r.matches.face < 0) & ~((found >= low) & (found < high)))
-        faces = int(sum(np.count_nonzero(c) for c in counted))
-        ap = 100 * average_precision([r.matches for r in results], counted, left_out).ap if faces else None
-        table[f"{low}-{high}" if np.isfinite(high) else f"{low}+"] = {"ap": ap, "faces": faces}
-    return table
-
-
-def landmark_error(results: Sequence[ImageResult]) -> float | None:
-    """Mean over matched faces with known landmarks of (mean distance of the five points) / √(w·h)."""
-    errors = []
-    for r in results:
-        first = first_on_face(r.matches)
-        face, found = r.matches.face[first], r.matches.order[first]
-        true = r.truth.landmarks[face]  # [M, 5, 2]
-        known = r.truth.valid[face] & (true != -1).any(axis=(1, 2))
-        distance = np.linalg.norm(r.found.landmarks[found] - true, axis=-1).mean(axis=-1)
-        errors.append((distance / np.maximum(face_sizes(r.truth.boxes[face]), 1e-6))[known])
-    every = np.concatenate(errors) if errors else np.zeros(0)
-    return float(every.mean()) if len(every) else None
-
-
-def evaluate_keras(
-    model: keras.Model,
-    config: ModelConfig,
-    samples: Sequence[Sample],
-    size: int,
-    detector: KerasDetector | None = None,
-    progress: bool = False,
-) -> dict[str, Any]:
-    """Metrics of a float model on labelled samples, letterboxed into `size` pixels; what training validates with.
-
-    Args:
-        model, config: the network.
-        samples: labelled images.
-        size: multiple of 32.
-        detector: a `KerasDetector` of this model and size to use again; it saves tracing the graph each time.
-        progress: show a progress bar.
-    """
-    detector = detector or KerasDetector(model, config, InputSize(fixed=size))
-    return evaluate(_for_ap(detector), truth_of_samples(samples), progress).metrics | {"size": size}
-
-
-def _for_ap(detector: KerasDetector | FaceDetector) -> Detect:
-    return lambda image: detector.detect(image, AP_SCORE_THRESHOLD, ModelSpec.iou_threshold)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A model ready to be evaluated.
-
-    Attributes:
-        for_ap: detects with a threshold low enough for AP.
-        in_use: detects as the model's users do, at its own thresholds.
-        threshold: of the score in use.
-        size: of the input, as `parse_size` takes it.
-        interpreter: what runs it.
-    """
-
-    for_ap: Detect
-    in_use: Detect
-    threshold: float
-    size: str
-    interpreter: str
-
-
-def open_detector(model: str | Path, size: str | None) -> Opened:
-    """Load a weights file or a .tflite file for evaluation.
-
-    Args:
-        model: path; `.tflite` runs in the device runtime, everything else in Keras.
-        size: as `parse_size`; None means 640, or a .tflite file's own.
-
-    Raises:
-        ValueError: one line for the user: unreadable model, unknown size, or one the model cannot take.
-    """
-    if Path(model).suffix == ".tflite":
-        device = FaceDetector(model)
-        height, width = device.spec.input_height, device.spec.input_width
-        own = str(height) if height == width else f"{height}x{width}"
-        if size is not None and str(parse_size(size)) != own:
-            raise ValueError(f"{model}: takes {own} pixels, --size is {size}; a .tflite file has one size")
-        return Opened(_for_ap(device), device.detect, device.spec.score_threshold, own, device.interpreter_name)
-    wanted = parse_size(size if size is not None else str(DEFAULT_SIZE))
-    network, config, meta = load_model(model)
-    name = f"tf_keras {keras.__version__} float"
-    detector, threshold = KerasDetector(network, config, wanted), default_threshold(meta)
-
-    def in_use(image: np.ndarray) -> Detections:
-        return detector.detect(image, threshold, ModelSpec.iou_threshold)
-
-    return Opened(_for_ap(detector), in_use, threshold, str(wanted), name)
+    model: Path = option(text="weights file (.keras) or exported model (.tflite)")
+    data_dir: Path = option(text="folder with images/ and label.txt (or images/ alone with --gt_dir)")
+    gt_dir: Path | None = option(None, "folder of the official WIDER FACE .mat files: AP easy, medium, hard")
+    size: str | None = option(
+        None,
+        "multiple of 32, or HEIGHTxWIDTH of such: letterbox into that many pixels (default: 640, or a .tflite file's "
+        "own); 'original'; or SHORT,LONG: short side SHORT pixels unless the long side would exceed LONG (the last two "
+        "for .keras only)",
+    )
+    json: Path | None = option(None, "file to write the metrics to")
+    output: Path | None = option(None, "folder for metrics.json, pr_curve.png and worst images")
+    worst: int = option(0, "images with most misses and false alarms, and missed views, to draw into --output", low=0)
+    closeups: bool = option(False, "find large faces in crops that they fill, by the margin around them, too")
+    turned: bool = option(False, "find large faces in photos turned by 0, 90, 180 and 270 degrees, too")
 
 
 def summary(metrics: dict[str, Any]) -> str:
@@ -211,7 +45,7 @@ def summary(metrics: dict[str, Any]) -> str:
     def percent(value: float | None) -> str:
         return "   –" if value is None else f"{value:4.1f}"
 
-    official = " / ".join(f"{name} {percent(metrics[name]).strip()}" for name in SUBSETS)
+    official = " / ".join(f"{name} {percent(metrics[name]).strip()}" for name in ("easy", "medium", "hard"))
     nme = "–" if metrics["nme"] is None else f"{100 * metrics['nme']:.2f} % of the face size"
     lines = [
         f"{metrics['model']} on {metrics['data_dir']}: {metrics['images']} images, {metrics['faces']} faces",
@@ -223,70 +57,51 @@ def summary(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def run(args: flags.FlagValues) -> dict[str, Any]:
-    """The command: evaluate, print, write what was asked for; returns the metrics."""
-    if args.worst and not args.output:
+def run(options: Options) -> dict[str, Any]:
+    """Evaluate, print, write what was asked for; returns the metrics.
+
+    Raises:
+        ValueError: anything the user got wrong; one line.
+    """
+    if options.worst and not options.output:
         raise ValueError("--worst draws into a folder: give --output DIR")
-    truths = read_truth(args.data_dir, args.gt_dir)
-    opened = open_detector(args.model, args.size)
+    from rf_keras.evaluation import closeups
+    from rf_keras.evaluation.ground_truth import read_truth
+    from rf_keras.evaluation.pictures import plot_curves, save_missed, save_worst
+    from rf_keras.evaluation.scoring import evaluate, open_detector
+
+    truths = read_truth(options.data_dir, options.gt_dir)
+    opened = open_detector(options.model, options.size)
     start, size = time.perf_counter(), opened.size
     result = evaluate(opened.for_ap, truths)
     metrics = result.metrics | {
         "size": int(size) if size.isdecimal() else size,
         "interpreter": opened.interpreter,
-        "model": str(args.model),
-        "data_dir": str(args.data_dir),
-        "rules": "WIDER FACE .mat" if args.gt_dir else "label.txt",
+        "model": str(options.model),
+        "data_dir": str(options.data_dir),
+        "rules": "WIDER FACE .mat" if options.gt_dir else "label.txt",
         "images_per_second": len(truths) / (time.perf_counter() - start),
     }
     print(summary(metrics))
-    tallies: dict[str, closeups.Tally] = {}
-    if args.closeups or args.turned:
-        views, tallies = closeups.measure(opened.in_use, truths, args.closeups, args.turned, keep=args.worst)
+    tallies: dict[str, Tally] = {}
+    if options.closeups or options.turned:
+        views, tallies = closeups.measure(opened.in_use, truths, options.closeups, options.turned, keep=options.worst)
         metrics["large"] = views | {"threshold": opened.threshold}
         print(closeups.table(views))
-    document = json.dumps(metrics, indent=1, ensure_ascii=False) + "\n"
-    if args.json:
-        write_text(Path(args.json), document)
-    if args.output:
-        folder = Path(args.output)
-        write_text(folder / "metrics.json", document)
-        plot_curves(result.curves, f"{Path(args.model).name}, size {size}", folder / "pr_curve.png")
-        save_worst(result.images, args.worst, folder)
-        closeups.save_missed(tallies, folder)
+    if options.output:
+        folder = options.output
+        write_json(folder / "metrics.json", metrics)
+        plot_curves(result.curves, f"{options.model.name}, size {size}", folder / "pr_curve.png")
+        save_worst(result.images, options.worst, folder)
+        save_missed(tallies, folder)
         print(f"wrote {folder}")
     return metrics
 
 
-def main(argv: Sequence[str]) -> None:
-    flags_only(argv)
-    with user_errors():
-        run(flags.FLAGS)
-
-
-def define_flags() -> None:
-    """Only when run as a command: training imports this module and has flags of its own."""
-    flags.DEFINE_string("model", None, "weights file (.keras) or exported model (.tflite)", required=True)
-    flags.DEFINE_string(
-        "data_dir", None, "folder with images/ and label.txt (or images/ alone with --gt_dir)", required=True
-    )
-    flags.DEFINE_string("gt_dir", None, "folder of the official WIDER FACE .mat files: AP easy, medium, hard")
-    flags.DEFINE_string(
-        "size",
-        None,
-        f"multiple of 32: letterbox into that many pixels (default {DEFAULT_SIZE}, or a .tflite file's own); "
-        "'original'; or SHORT,LONG: short side SHORT pixels unless the long side would exceed LONG "
-        "(the last two: .keras only)",
-    )
-    flags.DEFINE_string("json", None, "file to write the metrics to")
-    flags.DEFINE_string("output", None, "folder for metrics.json, pr_curve.png and worst images")
-    flags.DEFINE_integer(
-        "worst", 0, "number of images with most misses and false alarms, and of missed views, to draw into --output", 0
-    )
-    flags.DEFINE_boolean("closeups", False, "find large faces in crops that they fill, by the margin around them, too")
-    flags.DEFINE_boolean("turned", False, "find large faces in photos turned by 0, 90, 180 and 270 degrees, too")
+def main() -> None:
+    """The command."""
+    start(run, Options)
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    main()

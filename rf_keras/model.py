@@ -97,21 +97,6 @@ def build_model(config: ModelConfig, height: int | None = None, width: int | Non
     return keras.Model(image, outputs, name="retinaface")
 
 
-def add_feature_heads(model: keras.Model, config: ModelConfig, channels: int) -> keras.Model:
-    """`model` with a tenth output that predicts a teacher's features; for training only.
-
-    Returns:
-        A model that shares `model`'s layers. Its last output is [B, N, C], a 1×1 conv of each level's context features,
-        cells in the order of the anchors. The convs start at 0, so that they first learn from the features, which
-        then learn from them.
-    """
-    heads = []
-    for stride in config.strides:
-        head = layers.Conv2D(channels, 1, kernel_initializer="zeros", name=f"feature_{stride}")
-        heads.append(layers.Reshape((-1, channels))(head(model.get_layer(f"ssh_{stride}_concat").output)))
-    return keras.Model(model.input, [*model.outputs, layers.Concatenate(axis=1, name="features")(heads)])
-
-
 def face_logit(class_map: tf.Tensor, config: ModelConfig) -> tf.Tensor:
     """One logit per anchor, face − background: [..., A·class_logits] → [..., A]."""
     if config.class_logits == 1:

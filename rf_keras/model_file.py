@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import tf_keras as keras
 
-from rf_keras.config import ModelConfig, config_to_dict, model_config_from_dict
+from rf_keras.config import ModelConfig, config_from_dict, config_to_dict
 
 CONFIG_MEMBER = "retinaface_config.json"
 WEIGHTS_MEMBER = "model.weights.h5"  # tf_keras's name
@@ -106,7 +106,7 @@ def read_config(path: str | Path) -> tuple[ModelConfig, dict[str, Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             document = json.loads(archive.read(CONFIG_MEMBER))
-        return model_config_from_dict(document["model"], str(path)), document["meta"]
+        return config_from_dict(ModelConfig, document["model"], str(path)), document["meta"]
     except FileNotFoundError as error:
         raise ModelFileError(f"{path}: no such weights file") from error
     except (OSError, zipfile.BadZipFile) as error:

@@ -14,7 +14,7 @@ from rf_keras.config import TrainConfig
 from rf_keras.matching import match
 from rf_keras.model import build_model
 from rf_keras.optimization import make_optimizer
-from rf_keras.pipeline import data_config, make_batches, sample_stream
+from rf_keras.pipeline import correcting, data_config, make_batches, sample_stream
 from rf_keras.step import make_train_step
 from rf_keras.wider import Sample
 
@@ -28,7 +28,7 @@ def print_plan(
     run_dir: Path,
     samples: Sequence[Sample],
     sizes: Sequence[int],
-    held: Sequence[Sample],
+    validation: Sequence[Sample],
     detailed: bool,
 ) -> None:
     """Print images, faces and steps; `detailed` adds matched anchors by size and a time estimate.
@@ -40,12 +40,15 @@ def print_plan(
     points = sum(int((sample.landmarks != -1).any(axis=(1, 2)).sum()) for sample in samples)
     source = ", ".join(config.data_dirs) or "built-in synthetic faces"
     steps = config.epochs * (config.steps_per_epoch or len(samples) // config.batch)
-    print(f"data: {source}: {len(samples)} images, {faces} faces, {points} with landmarks; {len(held)} for validation")
+    print(
+        f"data: {source}: {len(samples)} images, {faces} faces, {points} with landmarks; "
+        f"{len(validation)} for validation"
+    )
     print(
         f"network: {config.model.backbone} × {config.model.width:g}, {config.model.activation}, "
         f"anchors {'/'.join(','.join(f'{s:g}' for s in level) for level in config.model.anchor_sizes)}"
         + (f"; starting from {config.init}" if config.init else "")
-        + (f"; targets from {config.teacher}" if config.teacher else "")
+        + (f"; targets from {config.distillation.teacher}" if config.distillation else "")
     )
     print(
         f"plan: {config.epochs} epochs = {steps} steps of {config.batch} images at "
@@ -64,10 +67,13 @@ def print_plan(
         _print_time(config, samples, sizes, steps)
 
 
-def _batches(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int], count: int) -> tf.data.Dataset:
-    return make_batches(
-        samples, data_config(config), sample_stream(sizes, config.data_weights, config.seed, count * config.batch)
-    )
+def _batches(
+    config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[int], count: int, *, taught: bool
+) -> tf.data.Dataset:
+    """`count` batches as training makes them; without a teacher's answers, which cost seconds, unless `taught`."""
+    data = data_config(config) if taught else dataclasses.replace(data_config(config), distillation=None)
+    stream = sample_stream(sizes, config.data_weights, config.seed, count * config.batch)
+    return make_batches(samples, data, stream, corrected=correcting(data.distillation, sizes))
 
 
 def _count_matches(
@@ -79,9 +85,7 @@ def _count_matches(
     """
     counts = dict.fromkeys((float(np.float32(size)) for level in config.model.anchor_sizes for size in level), 0)
     images = 0
-    # A teacher's answers would cost seconds and count for nothing here.
-    untaught = dataclasses.replace(config, teacher=None, teacher_features=0.0, teacher_mirror=False, label_trust=())
-    for batch in _batches(untaught, samples, sizes, max(1, wanted // config.batch)):
+    for batch in _batches(config, samples, sizes, max(1, wanted // config.batch), taught=False):
         side = batch["image"].shape[1]
         matched = match(batch["boxes"], batch["count"], config.model, side, side).numpy()
         anchor_size = config.model.anchors(side, side)[:, 2]
@@ -100,7 +104,7 @@ def _print_time(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[
     optimizer.build(model.trainable_variables)
     step, strategy = tf.Variable(0, dtype=tf.int64), tf.distribute.get_strategy()
     warmup, timed = 2 * len(config.sizes), PROBE_STEPS * len(config.sizes)
-    batches = _batches(config, samples, sizes, warmup + timed)
+    batches = _batches(config, samples, sizes, warmup + timed, taught=True)
     turns = [
         make_train_step(model, optimizer, [], step, config, strategy, size, batches.element_spec)
         for size in config.sizes

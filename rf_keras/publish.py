@@ -1,7 +1,7 @@
 """The weights file that goes into git: small enough for it, and with the AP that was measured.
 
     python -m rf_keras.publish --weights RUN/best.keras --output W.keras
-    python -m rf_keras.publish --weights W.keras --output W.keras --split "my photos" --metrics float.json,int8.json
+    python -m rf_keras.publish --weights W.keras --output W.keras --split "my photos" --metrics A.json --metrics B.json
 
 Kernels are rounded: mantissas that end in zeros deflate well. AP belongs to the published file, so publish, measure
 with `rf_keras.evaluate --json`, then publish the same file again with `--metrics`; rounding twice changes nothing.
@@ -12,19 +12,37 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tf_keras as keras
-from absl import app, flags
 
+from rf_keras.evaluation.wider_ap import SUBSETS
+from rf_keras.history import PART, images_seen, read_history
 from rf_keras.model_file import load_model, save_model
-from rf_keras.wider_ap import SUBSETS
-from tflite.command import flags_only, user_errors
+from tflite.command import option, start
 
 FLOAT_BITS = 24  # significant bits of float32
 NEEDED = (*SUBSETS, "size", "model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to publish."""
+
+    weights: Path = option(text="weights file (.keras) to publish")
+    output: Path = option(text="file to write (.keras); may be the same")
+    significant_bits: int = option(12, "bits kept of every kernel weight", low=2, high=FLOAT_BITS)
+    antialias: bool | None = option(
+        None, "whether large photos are halved before they are letterboxed (default: as --weights says)"
+    )
+    metrics: tuple[Path, ...] = option((), "JSON file of rf_keras.evaluate: AP to keep in the file; repeatable")
+    history: Path | None = option(
+        None, "JSON file: a list of the runs before those that --weights knows of, each with " + ", ".join(PART)
+    )
+    split: str | None = option(None, "with --metrics: what was measured, e.g. 'my photos, 317 images, LiteRT 2.3.0'")
 
 
 def round_kernels(model: keras.Model, bits: int) -> None:
@@ -38,7 +56,16 @@ def round_kernels(model: keras.Model, bits: int) -> None:
             weight.assign(np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits))
 
 
-def measured(paths: Sequence[str], split: str) -> dict[str, Any]:
+def without_folders(value: Any) -> Any:
+    """JSON-ready data with the last part alone of each absolute path: a file need not say where it was made."""
+    if isinstance(value, dict):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_folders(item) for item in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def measured(paths: Sequence[Path], split: str) -> dict[str, Any]:
     """What the weights file and the .tflite files made from it say about AP.
 
     Args:
@@ -54,7 +81,7 @@ def measured(paths: Sequence[str], split: str) -> dict[str, Any]:
     found: dict[str, Any] = {"split": split}
     for path in paths:
         try:
-            metrics = json.loads(Path(path).read_text())
+            metrics = json.loads(path.read_text())
         except ValueError as error:
             raise ValueError(f"{path}: not JSON ({error})") from error
         # Without the official .mat files the three are there, and null.
@@ -69,29 +96,31 @@ def measured(paths: Sequence[str], split: str) -> dict[str, Any]:
     return found
 
 
-def main(argv: Sequence[str]) -> None:
-    flags_only(argv)
-    args = flags.FLAGS
-    with user_errors():
-        if bool(args.metrics) != bool(args.split):
-            raise ValueError("--metrics and --split belong together: figures, and what they were measured on")
-        model, config, meta = load_model(args.weights)
-        if args.metrics:
-            meta = meta | {"ap": measured(args.metrics, args.split)}
-        if args.antialias is not None:
-            config = dataclasses.replace(config, antialias=args.antialias)
-        round_kernels(model, args.significant_bits)
-        save_model(model, config, args.output, meta)
-        print(f"wrote {args.output}: {Path(args.output).stat().st_size:,} bytes")
+def run(options: Options) -> None:
+    """Round and write.
+
+    Raises:
+        ValueError: anything the user got wrong; one line.
+    """
+    if bool(options.metrics) != bool(options.split):
+        raise ValueError("--metrics and --split belong together: figures, and what they were measured on")
+    model, config, meta = load_model(options.weights)
+    if options.split:
+        meta = meta | {"ap": measured(options.metrics, options.split)}
+    if options.history:
+        parts = read_history(options.history) + (meta.get("parts") or [])
+        meta = meta | {"parts": parts, "images_seen": images_seen(parts)}
+    if options.antialias is not None:
+        config = dataclasses.replace(config, antialias=options.antialias)
+    round_kernels(model, options.significant_bits)
+    save_model(model, config, options.output, without_folders(meta))
+    print(f"wrote {options.output}: {options.output.stat().st_size:,} bytes")
+
+
+def main() -> None:
+    """The command."""
+    start(run, Options)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("weights", None, "weights file (.keras) to publish", required=True)
-    flags.DEFINE_string("output", None, "file to write (.keras); may be the same", required=True)
-    flags.DEFINE_integer("significant_bits", 12, "bits kept of every kernel weight", 2, FLOAT_BITS)
-    flags.DEFINE_boolean(
-        "antialias", None, "whether large photos are halved before they are letterboxed (default: as --weights says)"
-    )
-    flags.DEFINE_list("metrics", [], "JSON files of rf_keras.evaluate, comma-separated: AP to keep in the file")
-    flags.DEFINE_string("split", None, "with --metrics: what was measured, e.g. 'wider/dev, 317 images, LiteRT 2.3.0'")
-    app.run(main)
+    main()

@@ -1,39 +1,25 @@
-"""A run's folder: config.json, metrics.csv, TensorBoard events, curves.png, checkpoints, best and last weights."""
+"""A run's folder, of training or of quantization-aware training: config.json, metrics.csv, curves.png, weights."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from rf_keras.config import TrainConfig, config_to_dict, train_config_from_dict
+from rf_keras.config import TrainConfig, config_from_dict, config_to_dict
 from tflite.files import replacing, write_text
+
+T = TypeVar("T")
 
 CONFIG = "config.json"
 METRICS = "metrics.csv"
 CURVES = "curves.png"
 BEST = "best.keras"
 LAST = "last.keras"
-COLUMNS = (
-    "step",
-    "epoch",
-    "images_seen",
-    "learning_rate",
-    "loss",
-    "box",
-    "classes",
-    "landmark",
-    "features",
-    "positives_per_image",
-    "images_per_second",
-    "val_ap",
-    "val_nme",
-)
-
-PARTS = ("loss", "box", "classes", "landmark", "features")  # of the training loss
 
 
 class RunError(ValueError):
@@ -54,7 +40,7 @@ def newest_training_run(folder: Path = Path("runs")) -> Path | None:
     """Likewise, among the runs that `rf_keras.train` can resume: runs of quantization/qat.py have other settings."""
     for run_dir in _newest_first(folder):
         try:
-            read_run_config(run_dir)
+            read_config(run_dir, TrainConfig)
         except RunError:
             continue
         return run_dir
@@ -66,8 +52,8 @@ def _newest_first(folder: Path) -> Iterator[Path]:
     return (config.parent for config in configs)
 
 
-def create_run(run_dir: Path, config: TrainConfig) -> None:
-    """Make the folder and write its configuration.
+def create_run(run_dir: Path, config: Any) -> None:
+    """Make the folder and write its configuration, a dataclass.
 
     Raises:
         RunError: the folder holds a run already, or cannot be written.
@@ -76,31 +62,59 @@ def create_run(run_dir: Path, config: TrainConfig) -> None:
         raise RunError(f"{run_dir}: holds a run already; add --resume to go on with it or choose another --run_dir")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        write_text(run_dir / CONFIG, json.dumps(config_to_dict(config), indent=1))
+        write_text(run_dir / CONFIG, json.dumps(config_to_dict(config), indent=1) + "\n")
     except OSError as error:
         raise RunError(f"{run_dir}: cannot write the run directory ({error.strerror})") from error
 
 
-def read_run_config(run_dir: Path) -> TrainConfig:
-    """The configuration a run was started with.
+def read_config(run_dir: Path, kind: type[T]) -> T:
+    """The configuration, of dataclass `kind`, that a run was started with.
 
     Raises:
-        RunError: there is none, or it is damaged.
+        RunError: there is none, or it is another kind's or damaged.
     """
     path = run_dir / CONFIG
     try:
-        return train_config_from_dict(json.loads(path.read_text()), str(path))
+        return config_from_dict(kind, json.loads(path.read_text()), str(path))
     except FileNotFoundError as error:
         raise RunError(f"{run_dir}: no run, {CONFIG} is missing") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: not a training configuration ({error})") from error
+        raise RunError(f"{path}: not a {kind.__name__} ({error})") from error
+
+
+def check_unchanged(run_dir: Path, config: Any, given: dict[str, Any]) -> None:
+    """Refuse settings that differ from those of a run that goes on.
+
+    Raises:
+        RunError: one does.
+    """
+    for name, value in given.items():
+        if value != getattr(config, name):
+            raise RunError(f"{run_dir}: {name} is {getattr(config, name)!r} in this run, {value!r} was given")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot of curves.png: columns of metrics.csv over another column."""
+
+    columns: tuple[str, ...]
+    x: str
+    y_label: str
+    percent: bool = False
 
 
 class MetricsLog:
-    """metrics.csv: one row per epoch; a resumed run drops the rows that its checkpoint does not know yet."""
+    """metrics.csv and curves.png; a resumed run drops the rows that its checkpoint does not know yet.
 
-    def __init__(self, run_dir: Path, resume_step: int) -> None:
-        self.path = run_dir / METRICS
+    Args:
+        run_dir: its folder.
+        resume_step: of the checkpoint, 0 for a new run.
+        columns: of metrics.csv; `step` is one.
+        panels: of curves.png.
+    """
+
+    def __init__(self, run_dir: Path, resume_step: int, columns: Sequence[str], panels: Sequence[Panel]) -> None:
+        self.path, self.columns, self.panels = run_dir / METRICS, columns, panels
         self.rows: list[dict[str, Any]] = []
         if resume_step and self.path.exists():
             with self.path.open(newline="") as file:
@@ -108,44 +122,37 @@ class MetricsLog:
         self._write()
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append a row (keys from COLUMNS; missing ones stay empty) and redraw the curves."""
+        """Append a row (missing columns stay empty) and redraw the curves."""
         self.rows.append(row)
         self._write()
-        draw_curves(self.rows, self.path.with_name(CURVES))
+        draw_curves(self.rows, self.panels, self.path.with_name(CURVES))
 
     def _write(self) -> None:
-        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+        with replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(self.rows)
 
 
-def draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Loss parts and validation AP over images seen."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+def draw_curves(rows: Sequence[dict[str, Any]], panels: Sequence[Panel], path: Path) -> None:
+    """Plot the panels side by side; a column that is empty or always 0 is left out."""
+    from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
-
-    def series(key: str) -> tuple[list[float], list[float]]:
-        present = [row for row in rows if row.get(key) not in (None, "")]
-        return [float(row["images_seen"]) for row in present], [float(row[key]) for row in present]
-
-    for key in PARTS:
-        if any(series(key)[1]):  # a part that is always 0 was not trained
-            left.plot(*series(key), label=key)
-    left.set(xlabel="images seen", ylabel="training loss", yscale="log")
-    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize="small", frameon=False)
-    left.grid(alpha=0.3)
-    right.plot(*series("val_ap"), marker=".", color="tab:green")
-    right.set(xlabel="images seen", ylabel="validation AP, %", ylim=(0, 100))
-    right.grid(alpha=0.3)
-    for axes in (left, right):
+    figure = Figure(figsize=(5.5 * len(panels), 4), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for column in panel.columns:
+            present = [row for row in rows if row.get(column) not in (None, "")]
+            values = [float(row[column]) for row in present]
+            if any(values):
+                axes.plot([float(row[panel.x]) for row in present], values, marker="." * panel.percent, label=column)
+        axes.set(xlabel=panel.x.replace("_", " "), ylabel=panel.y_label)
+        if panel.percent:
+            axes.set_ylim(0, 100)
+        elif axes.lines:
+            axes.set_yscale("log")
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize="small", frameon=False)
+        axes.grid(alpha=0.3)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 160k: longer labels run into each other
-    figure.tight_layout()
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=100)
-    plt.close(figure)

@@ -16,12 +16,12 @@ import tf_keras as keras
 
 from rf_keras.adapt import copy_weights
 from rf_keras.config import TrainConfig, config_to_dict
-from rf_keras.keras_detector import InputSize, KerasDetector
-from rf_keras.model import add_feature_heads, build_model
+from rf_keras.evaluation.keras_detector import InputSize, KerasDetector
+from rf_keras.history import images_seen, part
+from rf_keras.model import build_model
 from rf_keras.model_file import load_model, save_model
 from rf_keras.optimization import make_optimizer
 from rf_keras.run_dir import LAST
-from rf_keras.teacher import Teacher
 
 CHECKPOINTS = "checkpoints"
 LOGS_BYTES = 10_000_000  # TensorBoard events with pictures, curves, metrics
@@ -49,32 +49,27 @@ class Run:
             self.model = build_model(config.model)
             if strategy.num_replicas_in_sync > 1:
                 synchronize_bn(self.model)
+            self.parts: list[dict[str, Any]] = []
             if config.init:
-                source, network, _ = load_model(config.init)
+                source, network, meta = load_model(config.init)
+                self.parts = meta.get("parts") or []
                 copy_weights(source, network, self.model, config.model, config.init)
             if config.freeze_bn:
                 for layer in self.model.layers:
                     layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-            # What is trained: the network, where a teacher shows its features with heads that predict them.
-            self.trained = self.model
-            if config.teacher and config.teacher_features:
-                channels = Teacher(config.teacher, features=True).channels
-                self.trained = add_feature_heads(self.model, config.model, channels)
             self.optimizer = make_optimizer(config)
             if config.mixed_precision:
                 self.optimizer = keras.mixed_precision.LossScaleOptimizer(self.optimizer)
-            self.optimizer.build(self.trained.trainable_variables)
+            self.optimizer.build(self.model.trainable_variables)
             self.average = [tf.Variable(w, trainable=False) for w in self.model.weights] if config.ema_decay else []
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.best = tf.Variable(-1.0, trainable=False)
         # What is evaluated and shipped: the averaged weights in a model of their own.
-        self.shown = build_model(config.model)
-        self.detector = KerasDetector(self.shown, config.model, InputSize(fixed=config.val_size or config.size))
+        self.averaged = build_model(config.model)
+        self.detector = KerasDetector(self.averaged, config.model, InputSize.square(config.val_size or config.size))
         checkpoint = tf.train.Checkpoint(
             model=self.model, optimizer=self.optimizer, average=self.average, step=self.step, best=self.best
         )
-        if self.trained is not self.model:
-            checkpoint.trained = self.trained
         self.checkpoints = tf.train.CheckpointManager(checkpoint, str(self.run_dir / CHECKPOINTS), max_to_keep=2)
 
     def check_space(self) -> None:
@@ -83,7 +78,7 @@ class Run:
         Raises:
             ValueError: less space than the checkpoints and weights files of the run take.
         """
-        floats = sum(int(np.prod(v.shape)) for v in (*self.trained.weights, *self.average, *self.optimizer.variables))
+        floats = sum(int(np.prod(v.shape)) for v in (*self.model.weights, *self.average, *self.optimizer.variables))
         # Two checkpoints are kept while the next is written; best and last weights, and a temporary one.
         needed = 4 * (3 * floats + 3 * self.model.count_params()) + LOGS_BYTES
         free = shutil.disk_usage(self.run_dir).free
@@ -98,19 +93,23 @@ class Run:
     def save(self) -> None:
         """Checkpoint and last weights."""
         self.checkpoints.save(checkpoint_number=int(self.step))
-        self.update_shown()
-        save_model(self.shown, self.config.model, self.run_dir / LAST, self.facts())
+        self.update_averaged()
+        save_model(self.averaged, self.config.model, self.run_dir / LAST, self.meta())
 
-    def update_shown(self) -> None:
+    def update_averaged(self) -> None:
         """Copy the averaged (or current) weights into the model that is evaluated."""
-        self.shown.set_weights([w.numpy() for w in (self.average or self.model.weights)])
+        self.averaged.set_weights([w.numpy() for w in (self.average or self.model.weights)])
 
-    def facts(self, **more: Any) -> dict[str, Any]:
+    def meta(self, **more: Any) -> dict[str, Any]:
         """What a weights file says about its making."""
-        images = int(self.step) * self.config.batch
+        config = self.config
+        teacher = config.distillation.teacher if config.distillation else ""
+        mine = part("training", int(self.step) * config.batch, config.sizes, config.data_dirs, teacher)
+        parts = [*self.parts, mine]
         return {
             "source": "trained by rf_keras.train",
-            "images_seen": images,
+            "images_seen": images_seen(parts),
+            "parts": parts,
             "train": config_to_dict(self.config),
             **more,
         }

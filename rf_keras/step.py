@@ -9,15 +9,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from rf_keras.config import TrainConfig
-from rf_keras.losses import (
-    LossSums,
-    corrected_by_labels,
-    feature_sums,
-    large_faces_by_labels,
-    multibox_sums,
-    normalize,
-    teacher_sums,
-)
+from rf_keras.distillation.losses import taught_sums
+from rf_keras.losses import LossSums, multibox_sums, normalize
 from rf_keras.matching import match
 from rf_keras.model import flatten_outputs
 from rf_keras.optimization import decay_gradients, decay_weights, update_average
@@ -35,7 +28,6 @@ def make_train_step(
     strategy: tf.distribute.Strategy,
     size: int,
     element_spec: Any,
-    trained: keras.Model | None = None,
 ) -> Callable[[Batch], dict[str, tf.Tensor]]:
     """The compiled step.
 
@@ -49,50 +41,32 @@ def make_train_step(
         size: side of the batch's images, pixels: one of `config.sizes`.
         element_spec: of the data set of batches, or of its iterator. Without it every new number of faces would be
             traced again, and tracing takes longest where there are many replicas.
-        trained: `model` with feature heads (`add_feature_heads`), where `config.teacher_features` is set.
 
     Returns:
         A function of a batch (`pipeline.make_batches`) that gives float32 scalars `loss`, `box`, `classes`, `landmark`,
-        `features` (0 unless a teacher shows them), `positives` (all of the global batch) and `gradient_norm`.
+        `positives` (all of the global batch) and `gradient_norm`.
     """
     anchors = tf.constant(config.model.anchors(size, size))
     mean = tf.constant(ModelSpec.mean, tf.float32)
-    trained = trained or model
-    variables = trained.trainable_variables
-    outputs_of_network = len(model.outputs)
-    cells = [(size // stride) ** 2 for stride in config.model.strides]
+    variables = model.trainable_variables
 
     def loss_sums(outputs: list[tf.Tensor], batch: Batch) -> LossSums:
         predictions = flatten_outputs(outputs, config.model)
-        if config.teacher:
-            return teacher_sums(predictions, batch["teacher"], anchors, config.model.variances)
+        if config.distillation is not None:
+            large = config.closeups > 0
+            return taught_sums(predictions, batch, config.distillation, config.model, size, large_faces=large)
         matched = match(batch["boxes"], batch["count"], config.model, size, size)
         return multibox_sums(predictions, matched, batch["boxes"], batch["landmarks"], anchors, config.model.variances)
-
-    def feature_loss(predicted: tf.Tensor, batch: Batch) -> tf.Tensor:
-        predicted, shown = tf.cast(predicted, tf.float32), batch["teacher_features"]
-        sums = feature_sums(predicted, shown, batch["teacher"], cells, config.model.anchors_per_cell)
-        unknown = tf.distribute.get_replica_context().all_reduce("sum", sums.faces_unknown)
-        return sums.images / config.batch + sums.faces / tf.maximum(unknown, 1.0)
 
     def replica_step(batch: Batch) -> dict[str, tf.Tensor]:
         context = tf.distribute.get_replica_context()
         with tf.GradientTape() as tape:
             image = tf.ensure_shape(batch["image"], [None, size, size, 3])
-            if any(config.label_trust):
-                said = corrected_by_labels(batch["teacher"], batch["in_view"], batch["trusted"], size)
-                batch = {**batch, "teacher": said}
-            if config.teacher and config.closeups:
-                matched = match(batch["boxes"], batch["count"], config.model, size, size)
-                faces = batch["boxes"], batch["landmarks"], matched
-                batch = {**batch, "teacher": large_faces_by_labels(batch["teacher"], *faces, anchors, size)}
-            outputs = trained(tf.cast(image, tf.float32) - mean, training=not config.freeze_bn)
-            sums = loss_sums(outputs[:outputs_of_network], batch)
+            outputs = model(tf.cast(image, tf.float32) - mean, training=not config.freeze_bn)
+            sums = loss_sums(outputs, batch)
             counts = context.all_reduce("sum", [sums.positives, sums.positives_with_landmarks])
             losses = normalize(sums, *counts)
-            features = feature_loss(outputs[-1], batch) if config.teacher_features else tf.constant(0.0)
-            total = losses.total + config.teacher_features * features
-            scaled = optimizer.get_scaled_loss(total) if config.mixed_precision else total
+            scaled = optimizer.get_scaled_loss(losses.total) if config.mixed_precision else losses.total
         gradients = tape.gradient(scaled, variables)
         if config.mixed_precision:
             gradients = optimizer.get_unscaled_gradients(gradients)
@@ -103,13 +77,12 @@ def make_train_step(
         if config.optimizer == "sgd":
             gradients = decay_gradients(gradients, variables, config.weight_decay)
         optimizer.apply_gradients(zip(gradients, variables, strict=True), skip_gradients_aggregation=True)
-        total, box, classes, landmark, features = context.all_reduce("sum", [total, *losses[1:], features])
+        total, box, classes, landmark = context.all_reduce("sum", [*losses])
         return {
             "loss": total,
             "box": box,
             "classes": classes,
             "landmark": landmark,
-            "features": features,
             "positives": counts[0],
             "gradient_norm": norm,
         }

@@ -9,26 +9,36 @@ and a background full of things that look a little like one. Image i of a seed i
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from absl import app, flags
 from tqdm import tqdm
 
+from rf_keras.cache import cache_dir
 from rf_keras.synthetic_face import draw_face, draw_lookalike
 from rf_keras.wider import LABEL_FILE, format_label
-from tflite.command import flags_only, user_errors
+from tflite.command import option, start
 
 VERSION = 2  # in the cache folder's name: raise it when the pictures change
 SPLITS = {"train": (800, 1), "val": (100, 2)}  # images, seed
 DEFAULT_SIZE = 320
 MIN_FACE = 16.0  # pixels: the shorter side of the smallest face's box, about
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to draw."""
+
+    output: Path = option(text="new folder for images/ and label.txt")
+    count: int = option(SPLITS["train"][0], "images")
+    seed: int = option(1, "image i depends on (seed, i) only")
+    size: int = option(DEFAULT_SIZE, "side of the square images, pixels")
 
 
 class Face(NamedTuple):
@@ -111,11 +121,10 @@ def make_dataset(folder: str | Path, count: int, seed: int, size: int = DEFAULT_
 def synthetic_dir(split: str, size: int = DEFAULT_SIZE) -> Path:
     """The built-in data set's folder ("train" or "val"), made on first use.
 
-    It lies in `$XDG_CACHE_HOME` (else `~/.cache`) `/retinaface-keras/`; version, size, seed and count are in its name.
+    It lies in `cache.cache_dir`; version, size, seed and count are in its name.
     """
     count, seed = SPLITS[split]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "retinaface-keras"
-    folder = cache / f"synthetic-v{VERSION}-{split}-{size}px-seed{seed}-{count}"
+    folder = cache_dir() / f"synthetic-v{VERSION}-{split}-{size}px-seed{seed}-{count}"
     if not folder.is_dir():
         # Two processes may start at once: each makes its own copy, the first to finish gives it its name.
         with contextlib.suppress(FileExistsError):
@@ -273,22 +282,16 @@ def _camera(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     return cv2.addWeighted(picture, 1, grain, rng.uniform(0, 0.13), 0, dtype=cv2.CV_8U)
 
 
-def main(argv: Sequence[str]) -> None:
-    flags_only(argv)
-    args = flags.FLAGS
-    with user_errors():
-        folder = make_dataset(args.output, args.count, args.seed, args.size)
-    print(f"{args.count} images and their {LABEL_FILE} are in {folder}")
+def run(options: Options) -> None:
+    """Make the data set."""
+    folder = make_dataset(options.output, options.count, options.seed, options.size)
+    print(f"{options.count} images and their {LABEL_FILE} are in {folder}")
 
 
-def define_flags() -> None:
-    """Only when run as a command: training imports this module and has flags of its own."""
-    flags.DEFINE_string("output", None, "new folder for images/ and label.txt", required=True)
-    flags.DEFINE_integer("count", SPLITS["train"][0], "images")
-    flags.DEFINE_integer("seed", 1, "image i depends on (seed, i) only")
-    flags.DEFINE_integer("size", DEFAULT_SIZE, "side of the square images, pixels")
+def main() -> None:
+    """The command."""
+    start(run, Options)
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    main()

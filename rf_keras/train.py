@@ -9,286 +9,168 @@ The run directory holds everything: config.json, metrics.csv, curves.png, Tensor
 
 from __future__ import annotations
 
-import json
-import sys
-import time
-from collections.abc import Sequence
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import tensorflow as tf
-from absl import app, flags, logging
-from tqdm import tqdm
-
-from rf_keras.augment import PRESETS as AUGMENTATIONS
-from rf_keras.config import TrainConfig
-from rf_keras.evaluate import AP_SCORE_THRESHOLD, evaluate_keras
-from rf_keras.model_file import read_config, save_model
-from rf_keras.optimization import learning_rate
-from rf_keras.pipeline import data_config, distribute_batches, read_folders, sample_stream, unreadable_images
-from rf_keras.plan import print_plan
+from rf_keras.config import PRESETS, SYNTHETIC, ModelConfig, TrainConfig
+from rf_keras.distillation.config import Distillation
 from rf_keras.run_dir import (
     BEST,
     CONFIG,
     CURVES,
-    PARTS,
-    MetricsLog,
+    check_unchanged,
     create_run,
     default_run_dir,
     newest_training_run,
-    read_run_config,
+    read_config,
 )
-from rf_keras.run_state import Run, is_chief, make_strategy
-from rf_keras.step import make_train_step
-from rf_keras.synthetic import synthetic_dir
-from rf_keras.teacher import check_teachable, open_teacher
-from rf_keras.train_flags import config_from_flags, define_flags, given_network, given_settings
-from rf_keras.wider import Sample
-from tflite.command import flags_only, user_errors
-from tflite.draw import draw_detections
-from tflite.files import write_text
-from tflite.images import read_image
-from tflite.spec import ModelSpec
+from tflite.command import option, settings_of, start
 
-# What the collective operations of the remaining workers end with.
-WORKER_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+DEFAULT_PRESET = "fast"
+# Settings that lie in a dataclass of their own inside of `TrainConfig`.
+NETWORK = {field.name for field in dataclasses.fields(ModelConfig)}
+DISTILLATION = {field.name for field in dataclasses.fields(Distillation)}
 
 
-class Interrupted(Exception):
-    """Ctrl-C, after everything was saved."""
+def preset_note(name: str) -> str:
+    """Where presets and training on synthetic faces have other values of a setting than `TrainConfig`."""
+    if name in NETWORK | DISTILLATION:
+        return ""
+    usual = getattr(TrainConfig, name)
+    notes = [f"{key}: {getattr(one, name)}" for key, one in PRESETS.items() if getattr(one, name) != usual]
+    if name in SYNTHETIC:
+        notes.append(f"synthetic faces: {SYNTHETIC[name]}")
+    return "; ".join(notes)
 
 
-def split_samples(config: TrainConfig, max_missing: float = 0.0) -> tuple[list[Sample], list[int], list[Sample]]:
-    """Training samples, how many of them come from each folder, and validation samples.
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to train. `settings`: of `TrainConfig`, `ModelConfig` and `Distillation`, those that differ from the
+    preset's."""
 
-    Without `val_dir` the same share of every folder is held out, chosen by the seed.
-    """
-    folders: list[str | Path] = list(config.data_dirs) or [synthetic_dir("train", config.size)]
-    samples, sizes = read_folders(folders, max_missing, config.label_trust)
-    val_dir = config.val_dir or (None if config.data_dirs else synthetic_dir("val", config.size))
-    if val_dir is not None:
-        return samples, sizes, read_folders([val_dir], max_missing)[0][: config.val_images]
-    share = min(config.val_share, config.val_images / len(samples))
-    train: list[Sample] = []
-    held: list[Sample] = []
-    first = 0
-    train_sizes = []
-    for number, size in enumerate(sizes):
-        order = np.random.default_rng((config.seed, number)).permutation(size) + first
-        cut = round(share * size)
-        held += [samples[index] for index in sorted(order[:cut])]
-        train += [samples[index] for index in sorted(order[cut:])]
-        train_sizes.append(size - cut)
-        first += size
-    return train, train_sizes, held
+    config: str | None = option(
+        None, f"preset that the other settings change (default {DEFAULT_PRESET})", choices=sorted(PRESETS)
+    )
+    data_dir: tuple[Path, ...] = option(
+        (), "folder with label.txt and images/; repeatable (default: the built-in synthetic faces)"
+    )
+    run_dir: Path | None = option(None, "folder of the run (default: runs/<date>-<time>-<config>)")
+    resume: bool = option(False, "go on with --run_dir, or with the newest run below runs/")
+    repeat: Path | None = option(None, "run directory whose config.json a new run starts with, instead of --config")
+    dry_run: bool = option(False, "print the plan and stop")
+    max_missing: float = option(0.0, "largest share of labelled images that may be missing, 0 to 1", low=0, high=1)
+    settings: dict[str, Any] = settings_of(TrainConfig, ModelConfig, Distillation, note=preset_note)
+    json: Path | None = option(None, "file for the final figures")
 
 
-def validate(run: Run, samples: Sequence[Sample], writer: tf.summary.SummaryWriter) -> dict[str, Any]:
-    """AP and NME of the averaged weights; writes detections of four images to TensorBoard."""
-    run.update_shown()
-    size = run.config.val_size or run.config.size
-    metrics = evaluate_keras(run.shown, run.config.model, samples, size, run.detector)
-    with writer.as_default(step=int(run.step)):
-        tf.summary.scalar("validation/ap", metrics["all"] or 0.0)
-        for number, sample in enumerate(samples[:4]):
-            image = read_image(sample.image)
-            faces = run.detector.detect(image, max(0.3, AP_SCORE_THRESHOLD), ModelSpec.iou_threshold)
-            drawn = cv2.cvtColor(draw_detections(image, faces), cv2.COLOR_BGR2RGB)
-            tf.summary.image(f"validation/{number}", drawn[None])
-    return metrics
+def given_settings(options: Options) -> dict[str, Any]:
+    """Settings of `TrainConfig` itself that were given."""
+    given = {name: value for name, value in options.settings.items() if name not in NETWORK | DISTILLATION}
+    return given | ({"data_dirs": tuple(map(str, options.data_dir))} if options.data_dir else {})
 
 
-def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], held: Sequence[Sample]) -> dict[str, Any]:
-    """The loop. Returns the figures of the end: `val_ap` and `best_ap` in percent, `images_per_second`, `steps`.
-
-    Raises:
-        ValueError: a loss that is not finite, or an image that cannot be decoded.
-        Interrupted: Ctrl-C; the state is saved.
-    """
-    config = run.config
-    steps_per_epoch = config.steps_per_epoch or len(samples) // config.batch
-    total = config.epochs * steps_per_epoch
-
-    # -------------------------------------------------------------------------------------------- data
-    stream = sample_stream(sizes, config.data_weights, config.seed, total * config.batch)
-    start = int(run.step)
-    batches = iter(distribute_batches(run.strategy, samples, data_config(config), stream, start * config.batch))
-
-    # -------------------------------------------------------------------------------------------- logs
-    turns = [
-        make_train_step(
-            run.model,
-            run.optimizer,
-            run.average,
-            run.step,
-            config,
-            run.strategy,
-            size,
-            batches.element_spec,
-            run.trained,
-        )
-        for size in config.sizes
-    ]
-    log = MetricsLog(run.run_dir, start)
-    writer = tf.summary.create_file_writer(str(run.run_dir / "tensorboard"))
-    figures: dict[str, Any] = {"steps": total, "val_ap": None, "best_ap": None, "images_per_second": None}
-    sums: dict[str, float] = {}
-    timer, counted = time.perf_counter(), 0
-
-    # -------------------------------------------------------------------------------------------- loop
-    bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True, disable=None)
-    try:
-        for step in range(start, total):
-            rate = learning_rate(step, total, config)
-            run.optimizer.learning_rate = rate
-            parts = {key: float(value) for key, value in turns[step % len(turns)](next(batches)).items()}
-            if not np.isfinite(parts["loss"]):
-                chosen = stream[step * config.batch : (step + 1) * config.batch]
-                names = ", ".join(samples[index].image.name for index in chosen)
-                raise ValueError(
-                    f"loss is {parts['loss']} at step {step + 1}, expected a finite number; batch: {names}"
-                )
-            for key, value in parts.items():
-                sums[key] = sums.get(key, 0.0) + value
-            counted += 1
-            speed = counted * config.batch / (time.perf_counter() - timer)
-            bar.set_postfix_str(f"loss {sums['loss'] / counted:.2f}, {speed:.0f} images/s", refresh=False)
-            bar.update()
-            if (step + 1) % 20 == 0:
-                with writer.as_default(step=step + 1):
-                    for key in (*PARTS, "gradient_norm"):
-                        tf.summary.scalar(f"train/{key}", parts[key])
-                    tf.summary.scalar("train/positives_per_image", parts["positives"] / config.batch)
-                    tf.summary.scalar("train/learning_rate", rate)
-
-            end_of_epoch = (step + 1) % steps_per_epoch == 0
-            if end_of_epoch:
-                epoch = (step + 1) // steps_per_epoch
-                row: dict[str, Any] = {key: round(sums[key] / counted, 5) for key in PARTS}
-                row |= {"step": step + 1, "epoch": epoch, "images_seen": (step + 1) * config.batch}
-                row |= {"learning_rate": f"{rate:.6g}", "images_per_second": round(speed, 2)}
-                row["positives_per_image"] = round(sums["positives"] / counted / config.batch, 2)
-                if held and (epoch % config.val_every == 0 or step + 1 == total):
-                    metrics = validate(run, held, writer)
-                    figures["val_ap"], row["val_nme"] = metrics["all"], metrics["nme"]
-                    row["val_ap"] = metrics["all"]
-                    if metrics["all"] > float(run.best):
-                        run.best.assign(metrics["all"])
-                        facts = run.facts(val_ap=metrics["all"])
-                        save_model(run.shown, config.model, run.run_dir / BEST, facts)
-                log.add(row)
-                shown = f", validation AP {row['val_ap']:.1f} %" if "val_ap" in row else ""
-                bar.write(f"epoch {epoch}/{config.epochs}: loss {row['loss']:.3f}, {speed:.0f} images/s{shown}")
-                figures["images_per_second"] = round(speed, 2)
-                sums, timer, counted = {}, time.perf_counter(), 0
-            if end_of_epoch or (step + 1) % config.checkpoint_steps == 0:
-                run.save()
-    except KeyboardInterrupt as stop:
-        done = f"stopped at step {int(run.step)} of {total}"
-        if config.distribute == "multiworker":  # saving gathers variables from all workers, who know of no stop
-            raise Interrupted(f"{done}, what was done since the last checkpoint is lost") from stop
-        run.save()
-        raise Interrupted(f"{done} and saved") from stop
-    except WORKER_LOST as error:
-        if config.distribute != "multiworker":
-            raise
-        raise ValueError(
-            f"another worker is gone at step {int(run.step)} of {total}; start all workers again with --resume"
-        ) from error
-    except tf.errors.InvalidArgumentError as error:
-        if bad := unreadable_images(samples):
-            raise ValueError(f"{bad[0]}: not a readable image ({len(bad)} such files), expected JPEG or PNG") from error
-        raise
-    finally:
-        bar.close()
-        writer.close()
-    if not held:
-        run.update_shown()
-        save_model(run.shown, config.model, run.run_dir / BEST, run.facts())
-    return figures | {"best_ap": float(run.best) if held else None}
+def changed(base: TrainConfig, options: Options) -> TrainConfig:
+    """`base` with everything that was given."""
+    network = {name: value for name, value in options.settings.items() if name in NETWORK}
+    taught = {name: value for name, value in options.settings.items() if name in DISTILLATION}
+    distillation = base.distillation
+    if taught and distillation is not None:
+        distillation = dataclasses.replace(distillation, **taught)
+    elif taught:
+        distillation = Distillation(**taught)
+    model = dataclasses.replace(base.model, **network)
+    return dataclasses.replace(base, model=model, distillation=distillation, **given_settings(options))
 
 
-def prepare(args: flags.FlagValues) -> tuple[TrainConfig, Path]:
-    """Configuration and run directory from the flags.
+def prepare(options: Options) -> tuple[TrainConfig, Path]:
+    """Configuration and run directory.
+
+    The preset is changed by the synthetic defaults (without data), by the network of `init`, and by what was given; a
+    repeated run's configuration by what was given.
 
     Raises:
         ValueError: settings that contradict each other or the run to resume.
     """
-    if args.resume:
-        run_dir = Path(args.run_dir) if args.run_dir else newest_training_run()
+    if options.resume:
+        run_dir = options.run_dir or newest_training_run()
         if run_dir is None:
             raise ValueError("no training run below runs/ to resume; give --run_dir")
-        config = read_run_config(run_dir)
-        for name, value in (given_settings(args)).items():
-            if value != getattr(config, name):
-                raise ValueError(f"{run_dir}: {name} is {getattr(config, name)!r} in this run, {value!r} was given")
-        for name, value in given_network(args).items():
-            if value != getattr(config.model, name):
-                raise ValueError(
-                    f"{run_dir}: {name} is {getattr(config.model, name)!r} in this run, {value!r} was given"
-                )
+        config = read_config(run_dir, TrainConfig)
+        check_unchanged(run_dir, config, given_settings(options))
+        check_unchanged(run_dir, config.model, {k: v for k, v in options.settings.items() if k in NETWORK})
+        taught = {k: v for k, v in options.settings.items() if k in DISTILLATION}
+        check_unchanged(run_dir, config.distillation or Distillation("none"), taught)
         return config, run_dir
-    if args.repeat and args["config"].present:
+    if options.repeat and options.config:
         raise ValueError("--repeat and --config both name a configuration, give one of them")
-    repeated = read_run_config(Path(args.repeat)) if args.repeat else None
-    config = config_from_flags(args, read_config(args.init)[0] if args.init else None, repeated)
-    if config.distribute == "multiworker" and not args.run_dir:
+    name = options.config or DEFAULT_PRESET
+    if options.repeat:
+        base = read_config(options.repeat, TrainConfig)
+    else:
+        base = PRESETS[name]
+        if not options.data_dir:
+            base = dataclasses.replace(base, **SYNTHETIC)
+    if init := options.settings.get("init"):
+        from rf_keras.model_file import read_config as read_network
+
+        base = dataclasses.replace(base, model=read_network(init)[0])
+    config = changed(base, options)
+    if config.distribute == "multiworker" and not options.run_dir:
         raise ValueError("--distribute=multiworker needs --run_dir, a folder that all workers can read")
-    return config, Path(args.run_dir) if args.run_dir else default_run_dir(args.config)
+    return config, options.run_dir or default_run_dir(name)
 
 
-def command(args: flags.FlagValues) -> None:
-    """What `python -m rf_keras.train` does."""
-    config, run_dir = prepare(args)
-    strategy = tf.distribute.get_strategy() if args.dry_run else make_strategy(config)
-    if config.augment not in AUGMENTATIONS:
-        raise ValueError(f"augment is {config.augment!r}, expected one of {', '.join(AUGMENTATIONS)}")
-    if config.teacher:
+def run(options: Options) -> dict[str, Any] | None:
+    """Train; returns the figures of the end (`train_loop.train`), None for a dry run.
+
+    Raises:
+        ValueError: anything the user got wrong; one line.
+    """
+    config, run_dir = prepare(options)
+    import tensorflow as tf
+    from absl import logging
+
+    from rf_keras.distillation.teacher import check_teachable, open_teacher
+    from rf_keras.plan import print_plan
+    from rf_keras.run_state import Run, is_chief, make_strategy
+    from rf_keras.train_loop import split_samples, train
+
+    logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint otherwise
+    strategy = tf.distribute.get_strategy() if options.dry_run else make_strategy(config)
+    if config.distillation is not None:
         check_teachable(config.model)
-        open_teacher(config.teacher, features=config.teacher_features > 0)  # fails before anything is written
-    elif AUGMENTATIONS[config.augment].needs_teacher:
-        raise ValueError(
-            f"augment is {config.augment!r}, whose images leave their labels behind: expected a --teacher to answer"
-        )
-    samples, sizes, held = split_samples(config, args.max_missing)
+        open_teacher(config.distillation)  # fails before anything is written
+    samples, sizes, validation = split_samples(config, options.max_missing)
     if len(samples) < config.batch:
         raise ValueError(f"batch is {config.batch}, but there are only {len(samples)} training images")
-    print_plan(config, run_dir, samples, sizes, held, detailed=args.dry_run)
-    if args.dry_run:
-        return
-    new = not args.resume and is_chief(strategy)
+    print_plan(config, run_dir, samples, sizes, validation, detailed=options.dry_run)
+    if options.dry_run:
+        return None
+    new = not options.resume and is_chief(strategy)
     if new:
         create_run(run_dir, config)
     try:
-        run = Run(config, run_dir, strategy)
-        run.check_space()
+        state = Run(config, run_dir, strategy)
+        state.check_space()
     except ValueError:
         if new:
             (run_dir / CONFIG).unlink()  # what cannot start leaves no run behind
         raise
-    if args.resume:
-        run.restore()
-        print(f"resuming {run_dir} at step {int(run.step)}")
-    figures = train(run, samples, sizes, held)
-    if args.json:
-        write_text(Path(args.json), json.dumps(figures, indent=1))
+    if options.resume:
+        state.restore()
+        print(f"resuming {run_dir} at step {int(state.step)}")
+    figures = train(state, samples, sizes, validation)
     best = "not measured" if figures["best_ap"] is None else f"{figures['best_ap']:.1f} %"
     print(f"done: best validation AP {best}; weights in {run_dir / BEST}, curves in {run_dir / CURVES}")
+    return figures
 
 
-def main(argv: Sequence[str]) -> None:
-    flags_only(argv)
-    logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint otherwise
-    try:
-        with user_errors():
-            command(flags.FLAGS)
-    except Interrupted as stop:
-        print(f"{stop}; go on with: python -m rf_keras.train --resume", file=sys.stderr)
-        sys.exit(130)
+def main() -> None:
+    """The command."""
+    start(run, Options)
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    main()

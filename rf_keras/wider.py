@@ -33,13 +33,11 @@ class Sample:
         image: path of the image file.
         boxes: float32 [N, 4], x1, y1, x2, y2 in image pixels; may leave the image slightly, as WIDER's do.
         landmarks: float32 [N, 5, 2], x, y in image pixels in the order of `LANDMARK_NAMES`; all −1 where unknown.
-        trusted: whether the boxes are all of its faces and may correct a teacher.
     """
 
     image: Path
     boxes: np.ndarray
     landmarks: np.ndarray
-    trusted: bool = False
 
 
 def read_labels(data_dir: str | Path, max_missing: float = 0.0) -> list[Sample]:

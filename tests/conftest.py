@@ -26,10 +26,10 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """`../shared/data`; its tests skip where a clone has none, and fail in CI, which always has it."""
+    """The photos beside the clone; tests skip where there are none, and fail in CI, which always has them."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         if os.environ.get("CI"):
             pytest.fail(f"CI must run the tests on real photos, but {folder} is missing")
-        pytest.skip("../shared/data is not here (WIDER FACE images for development; see README)")
+        pytest.skip(f"no photos in {folder}: they are no part of the repository")
     return folder

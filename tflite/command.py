@@ -57,6 +57,7 @@ def option(
     high: float | None = None,
     choices: Sequence[str] = (),
     parse: Callable[[str], Any] | None = None,
+    show: Callable[[Any], str] | None = None,
     hidden: bool = False,
     arguments: str = "",
 ) -> Any:
@@ -71,6 +72,7 @@ def option(
         low, high: bounds of numbers, both allowed.
         choices: the only values.
         parse: text → value, instead of the above; raises ValueError.
+        show: value → text, for the default in --help.
         hidden: no flag, but a setting for --set name=value.
         arguments: "only": not a flag, but what is left of the command line; "too": both.
     """
@@ -80,6 +82,7 @@ def option(
         "high": high,
         "choices": tuple(choices),
         "parse": parse,
+        "show": show,
         "hidden": hidden,
         "arguments": arguments,
     }
@@ -167,7 +170,8 @@ class Setting(typing.NamedTuple):
         if default is dataclasses.MISSING:
             parts.insert(0, "required")
         elif default not in (None, (), "") and not (self.kind is bool and not default):
-            plain = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+            listed = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+            plain = self.field.metadata["show"](default) if self.field.metadata["show"] else listed
             parts.insert(0, f"default {'on' if default is True else plain}")
         return self.field.metadata["help"] + (f" ({'; '.join(parts)})" if parts else "")
 
@@ -232,19 +236,6 @@ def parse(options: type[T], arguments: Sequence[str]) -> T:
 
 def _read(one: Setting, given: str | list[str]) -> Any:
     return tuple(map(one.read, given)) if isinstance(given, list) else one.read(given)
-
-
-def flags_only(argv: Sequence[str]) -> None:
-    """Refuse arguments that are not flags.
-
-    Args:
-        argv: as absl hands it to `main`: the program's name and what was left of the command line.
-
-    Raises:
-        app.UsageError: there is more than the name.
-    """
-    if argv[1:]:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
 
 
 def _read_set(settings: Sequence[Setting], texts: Sequence[str]) -> dict[str, Any]:

@@ -23,21 +23,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from tflite.command import option, start
+from tflite.command import start
+from tflite.detect_options import DetectOptions
 from tflite.detector import FaceDetector
 from tflite.images import ImageError, expand_inputs, read_image
 from tflite.messages import Console, note, printable
 from tflite.outputs import UsageError
 from tflite.postprocess import Detections
-from tflite.results import STDOUT, PipeClosed, Results, Stopped
-from tflite.shipped import DEFAULT_NAME
+from tflite.results import STDOUT, STDOUT_NAMES, PipeClosed, Results, Stopped
 from tflite.signals import Interrupted, Signals
 from tflite.tiling import detect_tiled
 from tflite.video import Video
@@ -45,33 +45,6 @@ from tflite.video import Video
 PIPE_CLOSED_CODE = 141  # 128 + SIGPIPE
 
 Find = Callable[[np.ndarray], Detections]
-
-
-@dataclass(frozen=True)
-class DetectOptions:
-    """The command's flags."""
-
-    images: tuple[str, ...] = option((), "image files, folders, patterns, or - for stdin", arguments="only")
-    model: str = option(DEFAULT_NAME, "model file (.tflite), or the name of a shipped one: fast_320, mnet025_640, …")
-    source: str | None = option(None, "video file, or number of a camera (0 is the first), in place of images")
-    output: str | None = option(
-        None, "annotated image or video (a file, for one input) or folder (keeps names below a folder)"
-    )
-    json: str | None = option(None, "write the faces of all images to this JSON file, or - for stdout")
-    jsonl: str | None = option(None, "append one JSON line per image to this file, or - for stdout")
-    crops: str | None = option(None, "folder for one aligned 112×112 PNG per face (ArcFace template)")
-    blur: bool = option(False, "make faces unrecognisable in --output instead of drawing boxes")
-    show: bool = option(False, "show each image in a window; any key goes on, Esc or q ends")
-    tile: int | None = option(
-        None, "also detect on overlapping tiles of this many pixels: small faces in large photos", low=32
-    )
-    score_threshold: float | None = option(
-        None, "smallest probability of a face, 0-1 (the model's where not given)", low=0, high=1
-    )
-    iou_threshold: float | None = option(
-        None, "overlap above which the weaker box goes, 0-1 (the model's where not given)", low=0, high=1
-    )
-    num_threads: int | None = option(None, "CPU threads (one per core, at most 4, where not given)", low=1)
 
 
 def load_detector(model: str, num_threads: int | None) -> FaceDetector:
@@ -199,6 +172,9 @@ def detect_files(options: DetectOptions) -> int:
         raise UsageError(
             "expected image files, folders, patterns or -, or else --source VIDEO (--help lists the flags)"
         )
+    # By its own name stdout would be opened a second time, and one of the two would write over the other.
+    json, jsonl = (STDOUT if name in STDOUT_NAMES else name for name in (options.json, options.jsonl))
+    options = replace(options, json=json, jsonl=jsonl)
     inputs, errors = expand_inputs(options.images)
     inputs = [(path, Path("stdin.png") if str(path) == STDOUT else name) for path, name in inputs]
     code = 0

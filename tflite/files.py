@@ -51,7 +51,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         if special:
-            with temporary.open("rb") as source, target.open("wb") as sink:
+            with temporary.open("rb") as source, target.open("ab") as sink:
                 shutil.copyfileobj(source, sink)
         else:
             umask = os.umask(0)

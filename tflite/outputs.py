@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import stat
 from pathlib import Path
 
-from tflite.files import free_name, is_special
+from tflite.files import OPEN_FILES, free_name, is_special
 from tflite.images import IMAGE_SUFFIXES, WRITABLE
 from tflite.messages import printable
 from tflite.video import VIDEO_SUFFIXES
 
-CROP_NAME = re.compile(r"(.*)_\d+\.png", re.DOTALL)  # of `crop_name`
+CROP_PATH = re.compile(r"(.*)_\d+\.png", re.DOTALL)  # of `crop_name`
 NO_TEXT = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, ".tflite", ".keras")
 
 
@@ -32,42 +32,32 @@ class OutputPlan:
     """
 
     def __init__(self) -> None:
-        self._owners: dict[object, str] = {}  # path or (device, inode) → what it is
-        self._crops: dict[tuple[Path, str], str] = {}  # (folder, start of the name) → what is cropped
-        self._folders: dict[Path, Path] = {}  # without links: of thousands of files in one, it is looked up once
+        self._owners: dict[str | tuple[int, int], str] = {}  # path or (device, inode) → what it is
+        self._crops: dict[str, str] = {}  # start of the path of a picture's crops → what is cropped
+        self._folders: dict[str, str] = {}  # without links: of thousands of files in one, it is looked up once
 
-    def _real(self, path: Path) -> Path:
-        """The path without links."""
-        if path.is_symlink():
-            return Path(os.path.realpath(path))
-        if path.parent not in self._folders:
-            self._folders[path.parent] = Path(os.path.realpath(path.parent))
-        return self._folders[path.parent] / path.name
-
-    def _keys(self, path: Path) -> Iterator[object]:
-        yield self._real(path)
+    def _keys(self, path: Path) -> list[str | tuple[int, int]]:
+        """What the file is known by; nothing for a pipe or a device, in which nothing is lost."""
+        text = str(path)
+        folder, name = os.path.split(text)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        real = f"{self._folders[folder]}{os.sep}{name}"
         try:
-            found = path.stat()
-        except OSError:
-            return
-        yield found.st_dev, found.st_ino
+            found = path.lstat()
+            if stat.S_ISLNK(found.st_mode):
+                real = os.path.realpath(text)
+                found = path.stat()
+        except OSError:  # not there yet
+            return [real]
+        if text.startswith(OPEN_FILES) or not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+            return []
+        return [real, (found.st_dev, found.st_ino)]
 
     def protect(self, path: Path, what: str) -> None:
         """A file that is read, e.g. `what` = "the input a.jpg"."""
-        if not is_special(path):
-            for key in self._keys(path):
-                self._owners[key] = what
-
-    def owner(self, path: Path) -> str | None:
-        """What has this file already; None if it is free, or a pipe or a device, which nothing is lost in."""
-        if is_special(path):
-            return None
         for key in self._keys(path):
-            if key in self._owners:
-                return self._owners[key]
-        real = self._real(path)
-        match = CROP_NAME.fullmatch(real.name)
-        return self._crops.get((real.parent, match[1])) if match else None
+            self._owners[key] = what
 
     def claim(self, path: Path, what: str) -> None:
         """Take `path` for an output.
@@ -75,10 +65,14 @@ class OutputPlan:
         Raises:
             UsageError: it is an input or another output.
         """
-        owner = self.owner(path)
+        keys = self._keys(path)
+        owner = next((self._owners[key] for key in keys if key in self._owners), None)
+        if keys and owner is None and (match := CROP_PATH.fullmatch(str(keys[0]))):
+            owner = self._crops.get(match[1])
         if owner is not None:
             raise UsageError(f"{what}: {printable(path)} would overwrite {owner}; expected another name or folder")
-        self.protect(path, what)
+        for key in keys:
+            self._owners[key] = what
 
     def claim_crops(self, folder: Path, names: dict[str, Path]) -> None:
         """Take the crops of all faces, however many there will be.
@@ -91,15 +85,12 @@ class OutputPlan:
             UsageError: one could be an input or another output.
         """
         for source, name in names.items():
-            real = self._real(folder / crop_name(name, 0))
-            match = CROP_NAME.fullmatch(real.name)
-            assert match is not None
-            self._crops[real.parent, match[1]] = f"a crop of {printable(source)}"
+            for key in self._keys(folder / crop_name(name, 0)):
+                if isinstance(key, str) and (match := CROP_PATH.fullmatch(key)):
+                    self._crops[match[1]] = f"a crop of {printable(source)}"
         for key, owner in self._owners.items():
-            if isinstance(key, Path) and (match := CROP_NAME.fullmatch(key.name)):
-                source = self._crops.get((key.parent, match[1]), "")
-                if source:
-                    raise UsageError(f"--crops: {source} would overwrite {owner}; expected another folder")
+            if isinstance(key, str) and (match := CROP_PATH.fullmatch(key)) and match[1] in self._crops:
+                raise UsageError(f"--crops: {self._crops[match[1]]} would overwrite {owner}; expected another folder")
 
 
 def check_file(flag: str, path: Path) -> None:

@@ -6,12 +6,13 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
 
 from tflite.align import align_face
+from tflite.detect_options import DetectOptions
 from tflite.draw import blur_faces, draw_detections
 from tflite.files import is_special, replacing, write_text
 from tflite.images import IMAGE_SUFFIXES, write_image
@@ -29,11 +30,9 @@ from tflite.postprocess import Detections
 from tflite.shipped import find_model
 from tflite.video import VIDEO_SUFFIXES, VideoSink
 
-if TYPE_CHECKING:
-    from tflite.detect import DetectOptions
-
 WINDOW = "faces (Esc or q ends)"
 STDOUT = "-"
+STDOUT_NAMES = (STDOUT, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 class Stopped(Exception):
@@ -135,6 +134,7 @@ class Results:
             raise UsageError(
                 f"--output {shown} is one image, but there are {len(self._names)} inputs: expected a folder"
             )
+        check_file("--output", output)
         return annotated_names(output.parent, {source: Path(output.name) for source in self._names}, plan)
 
     def __enter__(self) -> Results:

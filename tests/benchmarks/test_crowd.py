@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from benchmarks import crowd
-from tests.quantization.test_convert import parsed
 from tflite.shipped import DEFAULT_MODEL
 
 
@@ -24,10 +23,10 @@ def test_every_head_has_a_cell_of_its_own() -> None:
         crowd.crowd(13, 3 * cell, 4 * cell)
 
 
-def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crowd, "COUNTS", (0, 64))
-    report = crowd.run(parsed(crowd, "--rounds", "1", "--json", tmp_path / "crowd.json"))
-    assert json.loads((tmp_path / "crowd.json").read_text()) == report
+    report = crowd.run(crowd.Options(rounds=1))
+    assert json.loads(json.dumps(report)) == report
     assert report["model"] == str(DEFAULT_MODEL)
     none, many = report["rows"]
     assert none["found"] == 0 and many["found"] >= 30, "most of the pasted heads are faces to the network"
@@ -37,4 +36,4 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 
 def test_missing_model() -> None:
     with pytest.raises(ValueError, match=r"absent\.tflite"):
-        crowd.run(parsed(crowd, "--model", "absent.tflite"))
+        crowd.run(crowd.Options(model=Path("absent.tflite")))

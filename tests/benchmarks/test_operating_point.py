@@ -13,13 +13,13 @@ import pytest
 from benchmarks import operating_point
 from benchmarks.operating_point import held_out, operating_points
 from rf_keras.config import TrainConfig, config_to_dict
-from rf_keras.evaluate import ImageResult
-from rf_keras.ground_truth import Truth
+from rf_keras.evaluation.ground_truth import Truth
+from rf_keras.evaluation.scoring import ImageResult
+from rf_keras.evaluation.wider_ap import match_detections
 from rf_keras.model import build_model
 from rf_keras.model_file import save_model
 from rf_keras.synthetic import make_dataset
-from rf_keras.train import split_samples
-from rf_keras.wider_ap import match_detections
+from rf_keras.train_loop import split_samples
 from tests.quantization.conftest import TINY
 from tests.quantization.test_convert import parsed
 from tflite.detector import Detections
@@ -71,8 +71,8 @@ def test_command(trained: tuple[Path, TrainConfig], tmp_path: Path, capsys: pyte
     (photos.parent / "label.txt").write_text("".join(f"# {number}.jpg\n{face}\n" for number in range(12)))
 
     here = ["--weights", weights, "--models", DEFAULT_MODEL, "--data_dir", photos.parent]
-    report = operating_point.run(parsed(operating_point, *here, "--json", tmp_path / "o.json"))
-    assert json.loads((tmp_path / "o.json").read_text()) == report
+    report = operating_point.run(parsed(operating_point, *here))
+    assert json.loads(json.dumps(report)) == report
     assert report["images"] == 3
     rows = {row["threshold"]: row for row in report["models"][str(DEFAULT_MODEL)]["rows"]}
     own = read_spec(DEFAULT_MODEL).score_threshold
@@ -84,7 +84,7 @@ def test_command(trained: tuple[Path, TrainConfig], tmp_path: Path, capsys: pyte
 def test_held_out_images_are_the_trainings(trained: tuple[Path, TrainConfig], tmp_path: Path) -> None:
     weights, config = trained
     expected = split_samples(dataclasses.replace(config, data_dirs=(str(tmp_path / "data"),)))[2]
-    assert [s.image for s in held_out(str(weights), [str(tmp_path / "data")])] == [s.image for s in expected]
+    assert [s.image for s in held_out(weights, [tmp_path / "data"])] == [s.image for s in expected]
 
 
 def test_bad_input(trained: tuple[Path, TrainConfig], tmp_path: Path) -> None:

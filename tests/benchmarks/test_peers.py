@@ -14,7 +14,7 @@ import pytest
 from benchmarks import contestants, peers
 from benchmarks.contestants import OTHERS, PACKAGE, REFERENCE, open_others
 from benchmarks.costs import fresh_process, install_mb
-from rf_keras.import_weights import package_onnx
+from rf_keras.importing.wheel import package_onnx
 
 SIZE = (320, 320)
 

@@ -12,7 +12,8 @@ import tf_keras as keras
 from quantization.calibrate import calibrate
 from quantization.export import to_tflite
 from quantization.fold import fold
-from quantization.simulate import Ranges, simulate
+from quantization.graph import FoldedNetwork, Ranges
+from quantization.simulate import simulate
 from rf_keras.config import ModelConfig
 from rf_keras.model import build_model
 from rf_keras.model_file import save_model
@@ -54,29 +55,29 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def images(photos: Path) -> np.ndarray:
-    from quantization.calibrate import find_images, load_images
+    from quantization.images import find_images, load_images
 
     return load_images(find_images([photos], 12), SIZE, SIZE)
 
 
 @pytest.fixture(scope="session")
-def folded(tiny: tuple[keras.Model, ModelConfig]) -> tuple[keras.Model, ModelConfig]:
+def folded(tiny: tuple[keras.Model, ModelConfig]) -> FoldedNetwork:
     return fold(*tiny, SIZE, SIZE)
 
 
 @pytest.fixture(scope="session")
-def ranges(folded: tuple[keras.Model, ModelConfig], images: np.ndarray) -> Ranges:
-    return calibrate(*folded, images)
+def ranges(folded: FoldedNetwork, images: np.ndarray) -> Ranges:
+    return calibrate(folded, images)
 
 
 @pytest.fixture(scope="session")
-def simulated(folded: tuple[keras.Model, ModelConfig], ranges: Ranges) -> keras.Model:
-    return simulate(folded[0], ranges, height=SIZE, width=SIZE)
+def simulated(folded: FoldedNetwork, ranges: Ranges) -> keras.Model:
+    return simulate(folded, ranges, height=SIZE, width=SIZE)
 
 
 @pytest.fixture(scope="session")
-def int8_file(simulated: keras.Model, folded: tuple[keras.Model, ModelConfig]) -> bytes:
-    return to_tflite(simulated, folded[1], "int8")
+def int8_file(simulated: keras.Model, folded: FoldedNetwork) -> bytes:
+    return to_tflite(simulated, folded.config, "int8")
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,9 @@ import pytest
 import tf_keras as keras
 
 from quantization.bias import conv_depths, correct_biases
-from quantization.fold import CONVS
-from quantization.simulate import Ranges, conv_variables, is_head, simulate
-from rf_keras.config import ModelConfig
+from quantization.graph import CONVS, FoldedNetwork, Ranges
+from quantization.simulate import simulate
 from tflite.spec import ModelSpec
-
-Folded = tuple[keras.Model, ModelConfig]
 
 
 def mean_error(model: keras.Model, simulated: keras.Model, images: np.ndarray, name: str) -> float:
@@ -25,54 +22,47 @@ def mean_error(model: keras.Model, simulated: keras.Model, images: np.ndarray, n
 
 
 @pytest.fixture(scope="module")
-def shifted(folded: Folded, ranges: Ranges) -> tuple[keras.Model, Ranges]:
+def shifted(folded: FoldedNetwork, ranges: Ranges) -> tuple[FoldedNetwork, Ranges]:
     """The tiny network with fewer steps per tensor, so that rounding shifts means visibly."""
-    return folded[0], {name: (4 * low, 4 * high) for name, (low, high) in ranges.items() if name != "image"} | {
+    return folded, {name: (4 * low, 4 * high) for name, (low, high) in ranges.items() if name != "image"} | {
         "image": ranges["image"]
     }
 
 
-def test_means_come_back(shifted: tuple[keras.Model, Ranges], images: np.ndarray) -> None:
-    model, ranges = shifted
+def test_means_come_back(shifted: tuple[FoldedNetwork, Ranges], images: np.ndarray) -> None:
+    network, ranges = shifted
+    model = network.model
     before = [layer.numpy().copy() for layer in model.weights]
-    corrected = correct_biases(model, ranges, images[:4])
+    corrected = correct_biases(network, ranges, images[:4])
     for old, new in zip(before, model.weights, strict=True):
         np.testing.assert_array_equal(old, new.numpy())  # the float network is untouched
-    plain, better = (simulate(network, ranges) for network in (model, corrected))
+    plain, better = (simulate(one, ranges) for one in (network, corrected))
     names = [layer.name for layer in model.layers if isinstance(layer, CONVS) and layer.name.startswith(("fpn", "ssh"))]
     errors = np.array([[mean_error(model, s, images[:4], name) for s in (plain, better)] for name in names])
     assert len(names) > 10 and errors[:, 1].mean() < 0.5 * errors[:, 0].mean(), errors.mean(axis=0)
 
 
-def test_only_biases_change(shifted: tuple[keras.Model, Ranges], images: np.ndarray) -> None:
-    model, ranges = shifted
-    corrected = correct_biases(model, ranges, images[:4])
-    for layer in model.layers:
+def test_only_biases_change(shifted: tuple[FoldedNetwork, Ranges], images: np.ndarray) -> None:
+    network, ranges = shifted
+    corrected = correct_biases(network, ranges, images[:4])
+    for layer in network.model.layers:
         if isinstance(layer, CONVS):
-            np.testing.assert_array_equal(corrected.get_layer(layer.name).get_weights()[0], layer.get_weights()[0])
+            np.testing.assert_array_equal(
+                corrected.model.get_layer(layer.name).get_weights()[0], layer.get_weights()[0]
+            )
 
 
-def test_clipped_scores_are_no_shift(folded: Folded, ranges: Ranges, images: np.ndarray) -> None:
+def test_clipped_scores_are_no_shift(folded: FoldedNetwork, ranges: Ranges, images: np.ndarray) -> None:
     """Most of a score map lies below its range, on purpose; pulling the bias up for that would raise every face."""
-    narrow = ranges | {f"class_{stride}": (0.0, 4.0) for stride in folded[1].strides}
-    corrected = correct_biases(folded[0], narrow, images[:4])
-    for stride in folded[1].strides:
-        found, old = (model.get_layer(f"class_{stride}").get_weights()[1] for model in (corrected, folded[0]))
+    narrow = ranges | {f"class_{stride}": (0.0, 4.0) for stride in folded.config.strides}
+    corrected = correct_biases(folded, narrow, images[:4])
+    for stride in folded.config.strides:
+        found, old = (model.get_layer(f"class_{stride}").get_weights()[1] for model in (corrected.model, folded.model))
         assert np.abs(found - old).max() < 0.2
 
 
-def test_float_heads(folded: Folded, ranges: Ranges, images: np.ndarray) -> None:
-    corrected = correct_biases(folded[0], ranges, images[:2], heads_float=True)
-    simulated = simulate(corrected, ranges, heads_float=True)
-    for layer in simulated.layers:
-        if isinstance(layer, CONVS):
-            assert is_head(layer.name)
-    stem = conv_variables(simulated.get_layer("quant_stem_conv"))[1]
-    assert not np.array_equal(stem.numpy(), folded[0].get_layer("stem_conv").get_weights()[1])
-
-
-def test_depths(folded: Folded) -> None:
-    depth = conv_depths(folded[0])
+def test_depths(folded: FoldedNetwork) -> None:
+    depth = conv_depths(folded.model)
     assert depth["image"] == 0 and depth["stem_conv"] == 1 and depth["stem_act"] == 1
     assert depth["box_8"] == max(depth.values())
 

@@ -8,8 +8,8 @@ import pytest
 
 from quantization import compare
 from quantization.compare import above, same_faces
+from quantization.graph import FoldedNetwork
 from quantization.layer_error import layer_errors
-from rf_keras.config import ModelConfig
 from tflite.postprocess import Detections
 from tflite.spec import attach_spec
 
@@ -24,9 +24,9 @@ def faces(*boxes: tuple[float, float, float, float], scores: list[float] | None 
 
 
 @pytest.fixture(scope="module")
-def model_file(int8_file: bytes, folded: tuple[object, ModelConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_file(int8_file: bytes, folded: FoldedNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "tiny_int8.tflite"
-    path.write_bytes(attach_spec(int8_file, folded[1].spec(SIZE, SIZE, quantization="int8-ptq", source="random")))
+    path.write_bytes(attach_spec(int8_file, folded.config.spec(SIZE, SIZE, quantization="int8-ptq", source="random")))
     return path
 
 
@@ -54,10 +54,8 @@ def test_above() -> None:
     assert above(faces((0, 0, 1, 1), (0, 0, 2, 2), scores=[0.6, 0.4]), 0.5).scores.tolist() == [pytest.approx(0.6)]
 
 
-def test_layer_errors_are_sorted_and_finite(
-    model_file: Path, folded: tuple[object, ModelConfig], images: np.ndarray
-) -> None:
-    rows = layer_errors(model_file.read_bytes(), folded[0], images[:2])
+def test_layer_errors_are_sorted_and_finite(model_file: Path, folded: FoldedNetwork, images: np.ndarray) -> None:
+    rows = layer_errors(model_file.read_bytes(), folded.model, images[:2])
     assert [row.sqnr for row in rows] == sorted(row.sqnr for row in rows)
     by_name = {row.layer: row for row in rows}
     assert by_name["stem_conv"].sqnr > 25, "the first conv has only its own rounding"
@@ -66,12 +64,12 @@ def test_layer_errors_are_sorted_and_finite(
 
 def test_report(model_file: Path, weights_file: Path, labelled: Path, tmp_path: Path) -> None:
     arguments = ("--weights", weights_file, "--models", model_file, "--data_dir", labelled, "--runs", 2)
-    output, figures = tmp_path / "r.html", tmp_path / "r.json"
-    compare.run(parsed(compare, *arguments, "--output", output, "--json", figures, "--sqnr_images", 8))
+    output = tmp_path / "r.html"
+    facts = compare.run(parsed(compare, *arguments, "--output", output, "--sqnr_images", 8))
     page = output.read_text()
     for text in ("Accuracy", "AP by face size", "SQNR, dB", "invoke, 2 threads", "tiny_int8", "data:image/png"):
         assert text in page
-    facts = json.loads(figures.read_text())
+    assert json.loads(json.dumps(facts)) == facts
     assert facts["images"] == 9 and facts["size"] == SIZE
     model = facts["models"]["tiny_int8"]
     assert model["kind"] == "int8-ptq" and set(model["latency_ms"]) == {"1", "2"}

@@ -4,19 +4,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import tf_keras as keras
-from absl import flags
 
 from quantization import convert, qat, source
-from quantization.simulate import Ranges
-from quantization.source import Source, find_source, parse_side
-from rf_keras.config import ModelConfig
+from quantization.source import WeightsSource, find_source, parse_side
+from rf_keras.config import TAUGHT_THRESHOLD
 from rf_keras.model_file import load_model, save_model
 from rf_keras.run_dir import BEST, CONFIG
-from rf_keras.teacher import TAUGHT_THRESHOLD
+from tflite.command import parse
 from tflite.detector import FaceDetector
 from tflite.spec import read_spec
 
@@ -27,34 +25,9 @@ def command(script: str, *arguments: str | Path, cwd: Path) -> subprocess.Comple
     return subprocess.run([sys.executable, script, *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
 
 
-def parsed(module: object, *arguments: str | Path) -> flags.FlagValues:
-    """Flags of a command as its own process would have them."""
-    before = set(flags.FLAGS)
-    values = flags.FLAGS
-    module.define_flags()  # type: ignore[attr-defined]
-    try:
-        values(["command", *map(str, arguments)])
-        copy = flags.FlagValues()
-        for name in set(values) - before:
-            flag = values[name]
-            copy[name] = flag
-        copy.mark_as_parsed()
-        return copy
-    finally:
-        for name in set(flags.FLAGS) - before:
-            delattr(flags.FLAGS, name)
-
-
-def test_ranges_of_an_older_run_are_aligned(
-    folded: tuple[keras.Model, ModelConfig], ranges: Ranges, tmp_path: Path
-) -> None:
-    low, high = ranges["stem_act"]
-    older = ranges | {"stem_act": (1.1 * low, 1.1 * high)}
-    path = tmp_path / "tuned.keras"
-    save_model(*folded, path, {"quantization": {"size": [SIZE, SIZE], "ranges": older}})
-    found = convert.stored_ranges(find_source(str(path)), folded[0], (SIZE, SIZE))
-    assert found is not None and found["stem_act"] == pytest.approx(older["stem_act"])
-    assert found["stem_conv"] == pytest.approx([1.1 * side for side in ranges["stem_conv"]], rel=1e-5)
+def parsed(module: Any, *arguments: str | Path) -> Any:
+    """The options of a command."""
+    return parse(module.Options, list(map(str, arguments)))
 
 
 def test_same_input_gives_the_same_bytes_as_script_and_as_module(
@@ -85,6 +58,8 @@ def test_same_input_gives_the_same_bytes_as_script_and_as_module(
         ({"train": {"size": 640}}, (320, 320), ""),
         ({"train": {"size": 320, "more_sizes": [512]}}, (640, 640), "trained at 512 pixels, exporting at 640×640"),
         ({"train": {"size": 320, "more_sizes": [640]}}, (640, 640), ""),
+        ({"quantization": {"size": [320, 320]}}, (640, 640), "tuned at [320, 320] pixels, exporting at [640, 640]"),
+        ({"quantization": {"size": [640, 640]}}, (640, 640), ""),
         ({}, (640, 640), ""),
         ({"train": None}, (640, 640), ""),
     ],
@@ -92,7 +67,7 @@ def test_same_input_gives_the_same_bytes_as_script_and_as_module(
 def test_larger_than_trained(
     meta: dict[str, object], size: tuple[int, int], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    convert.warn_if_larger_than_trained(Source(Path("W.keras"), (), None, meta, "given"), size)
+    convert.warn_of_size(WeightsSource(Path("W.keras"), (), None, meta, "given"), size)
     said = capsys.readouterr().err
     assert expected in said and said.count("\n") == bool(expected)
 
@@ -105,19 +80,13 @@ def test_run_directory_gives_weights_images_and_size(
     model, config, meta = load_model(weights_file)
     save_model(model, config, run / BEST, meta | {"train": {"size": SIZE // 2, "teacher": "scrfd.onnx"}})
     (run / CONFIG).write_text(json.dumps({"data_dirs": [str(photos)], "size": SIZE, "val_size": 0}))
-    convert.run(parsed(convert, "--fp32", "--weights", run, "--json", tmp_path / "facts.json"))
+    figures = convert.run(convert.Options(fp32=True, weights=run))
     assert read_spec(run / "best_fp32.tflite").score_threshold == TAUGHT_THRESHOLD
-    facts = json.loads((tmp_path / "facts.json").read_text())
-    assert facts["size"] == [SIZE, SIZE] and facts["quantization"] == "fp32"
-    assert max(d["largest"] for d in facts["differences"].values()) < 1e-3
+    assert figures["size"] == [SIZE, SIZE] and figures["quantization"] == "fp32"
+    assert max(d["largest"] for d in figures["differences"].values()) < 1e-3
+    assert json.loads(json.dumps(figures)) == figures
     said = capsys.readouterr()
     assert str(photos) in said.out and f"trained at {SIZE // 2} pixels" in said.err
-
-
-def test_default_threshold() -> None:
-    recipes: list[tuple[object, float]] = [({}, 0.5), ({"train": None}, 0.5), ({"train": {"teacher": None}}, 0.5)]
-    for meta, expected in [*recipes, ({"train": {"teacher": "scrfd.onnx"}}, TAUGHT_THRESHOLD)]:
-        assert convert.default_threshold(Source(Path("W.keras"), (), None, meta, "given")) == expected
 
 
 def test_newest_run_then_shipped_weights(weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +104,7 @@ def test_newest_run_then_shipped_weights(weights_file: Path, tmp_path: Path, mon
 
 
 def test_sizes() -> None:
-    known = Source(Path("w.keras"), (), 320, {}, "")
+    known = WeightsSource(Path("w.keras"), (), 320, {}, "")
     assert parse_side(None, known) == (320, 320)
     assert parse_side("640", known) == (640, 640)
     assert parse_side("480x640", known) == (480, 640)
@@ -175,11 +144,11 @@ def test_bad_input_of_convert(
     ("arguments", "message"),
     [
         (["--resume"], "--resume goes on with --run_dir"),
-        (["--resume", "--run_dir", "EMPTY_DIR"], "no run to resume, config.json is missing"),
+        (["--resume", "--run_dir", "EMPTY_DIR"], "no run, config.json is missing"),
         (["--weights", "absent.keras"], "absent.keras: no such weights file"),
         (["--weights", "WEIGHTS", "--data_dir", "EMPTY_DIR"], "no image in the folder"),
         (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--multibox"], "no label file"),
-        (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--val_images", "99"], "12 images, expected at least"),
+        (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--set", "val_images=99"], "12 images, expected at least"),
         (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--size", "100"], "size is 100, expected a multiple of 32"),
         (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--nodistill"], "distill, multibox or a teacher"),
         (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--steps", "0"], "steps is 0, expected at least 1"),

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from quantization.export import read_graph, to_tflite
-from quantization.fold import signature_names
+from quantization.export import to_tflite
+from quantization.graph import FoldedNetwork, Ranges, signature_names
 from quantization.rewrite import Editor
-from quantization.simulate import Ranges, simulate
+from quantization.simulate import simulate
+from quantization.tflite_graph import read_graph
 from quantization.verify import (
     ExportError,
     FileRunner,
@@ -19,7 +20,6 @@ from quantization.verify import (
     lsb_difference,
 )
 from rf_keras.backbones import LEAKY_SLOPE
-from rf_keras.config import ModelConfig
 from tflite.spec import ModelSpec
 
 from .conftest import SIZE
@@ -27,9 +27,9 @@ from .conftest import SIZE
 MEAN = ModelSpec().mean
 
 
-def test_signature(int8_file: bytes, folded: tuple[keras.Model, ModelConfig]) -> None:
+def test_signature(int8_file: bytes, folded: FoldedNetwork) -> None:
     outputs = FileRunner(int8_file, MEAN).outputs
-    assert set(outputs) == set(signature_names(folded[1]))
+    assert set(outputs) == set(signature_names(folded.config))
     for stride in (8, 16, 32):
         for head, values in (("score", 1), ("box", 4), ("landmark", 10)):
             details = outputs[f"{head}_{stride}"]
@@ -71,49 +71,32 @@ def test_slope_is_another_in_the_file_alone(int8_file: bytes, simulated: keras.M
 
 
 def test_file_equals_simulation(
-    int8_file: bytes, simulated: keras.Model, folded: tuple[keras.Model, ModelConfig], images: np.ndarray
+    int8_file: bytes, simulated: keras.Model, folded: FoldedNetwork, images: np.ndarray
 ) -> None:
-    assert lsb_difference(int8_file, simulated, folded[1], images, MEAN) <= 2
+    assert lsb_difference(int8_file, simulated, folded.config, images, MEAN) <= 2
 
 
-def test_float_file_equals_the_model(folded: tuple[keras.Model, ModelConfig], images: np.ndarray) -> None:
-    content = to_tflite(*folded, "fp32")
-    differences = compare_with_float(content, *folded, images[:3], MEAN)
+def test_float_file_equals_the_model(folded: FoldedNetwork, images: np.ndarray) -> None:
+    content = to_tflite(folded.model, folded.config, "fp32")
+    differences = compare_with_float(content, folded, images[:3], MEAN)
     assert all(d.largest < 1e-3 and d.saturated == 0 for d in differences.values())
 
 
-def test_half_precision_is_of_the_weights(folded: tuple[keras.Model, ModelConfig]) -> None:
+def test_half_precision_is_of_the_weights(folded: FoldedNetwork) -> None:
     """Each kernel is stored in two bytes and made float before it is used; inputs and outputs are float32."""
-    graph = read_graph(to_tflite(*folded, "fp16"))
+    graph = read_graph(to_tflite(folded.model, folded.config, "fp16"))
     stored = {tensor.dtype.name for tensor in graph.tensors if tensor.constant is not None and len(tensor.shape) == 4}
     assert stored == {"float16"}
     assert {graph.tensors[index].dtype.name for index in (*graph.inputs, *graph.outputs)} == {"float32"}
 
 
-def test_heads_in_float(folded: tuple[keras.Model, ModelConfig], ranges: Ranges, images: np.ndarray) -> None:
-    model = simulate(folded[0], ranges, height=SIZE, width=SIZE, heads_float=True)
-    content = to_tflite(model, folded[1], "int8", float_output=True)
-    graph = read_graph(content)
-    assert graph.op_counts()["DEQUANTIZE"] == 3, "one per level"
-    assert graph.tensors[graph.inputs[0]].dtype == np.int8
-    assert all(graph.tensors[index].dtype == np.float32 for index in graph.outputs)
-    with pytest.raises(ExportError, match="float tensors in an int8 graph"):
-        graph_problems(content, MEAN)
-    assert graph_problems(content, MEAN, heads_float=True) == []
-    runner = FileRunner(content, MEAN)
-    expected = model(images[:1].astype(np.float32) - np.float32(MEAN))
-    for name, value in zip(signature_names(folded[1]), expected, strict=True):
-        np.testing.assert_allclose(runner(images[0])[name], value[0], atol=0.05 * np.abs(value).max())
-
-
-def test_dead_channels_and_uncovered_input_are_found(folded: tuple[keras.Model, ModelConfig], ranges: Ranges) -> None:
-    model = keras.models.clone_model(folded[0])
-    model.set_weights(folded[0].get_weights())
-    conv = model.get_layer("stage1_2_dw_conv")
+def test_dead_channels_and_uncovered_input_are_found(folded: FoldedNetwork, ranges: Ranges) -> None:
+    network = folded.copy()
+    conv = network.model.get_layer("stage1_2_dw_conv")
     kernel, bias = conv.get_weights()
     kernel[:, :, 1] = 0
     conv.set_weights([kernel, bias])
-    content = to_tflite(simulate(model, ranges, height=SIZE, width=SIZE), folded[1], "int8")
+    content = to_tflite(simulate(network, ranges, height=SIZE, width=SIZE), folded.config, "int8")
     assert [line.split(" (")[0] for line in graph_problems(content, MEAN)] == ["stage1_2_dw_conv: dead channels [1]"]
     with pytest.raises(ExportError, match="pixels 0 to 255 become"):
         graph_problems(content, (0.0, 0.0, 0.0))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from quantization.fold import CONVS, fold, signature_names
+from quantization.fold import fold
+from quantization.graph import FoldedNetwork, signature_names
 from rf_keras.config import ModelConfig
 from rf_keras.model import build_model, face_logit
 
@@ -22,16 +23,16 @@ from .conftest import TINY, randomize
 def test_folding_keeps_the_function(config: ModelConfig) -> None:
     keras.utils.set_random_seed(2)
     model = randomize(build_model(config))
-    folded, folded_config = fold(model, config, 64, 96)
+    folded = fold(model, config, 64, 96)
     x = np.random.default_rng(0).uniform(-120, 130, (2, 64, 96, 3)).astype(np.float32)
-    expected, found = model(x), folded(x)
+    expected, found = model(x), folded.model(x)
     levels = len(config.strides)
     scores = [face_logit(class_map, config) for class_map in expected[:levels]]
     for a, b in zip([*scores, *expected[levels:]], found, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-3 * np.abs(a).max())
-    assert folded_config.class_logits == 1
-    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in folded.layers)
-    assert all(layer.use_bias for layer in folded.layers if isinstance(layer, CONVS))
+    assert folded.config.class_logits == 1
+    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in folded.model.layers)
+    assert all(layer.use_bias for layer in folded.convs)
 
 
 @pytest.mark.parametrize("conv", [keras.layers.Conv2D, keras.layers.DepthwiseConv2D])
@@ -57,7 +58,7 @@ def test_a_conv_with_another_reader_keeps_its_batch_norm() -> None:
 
 def test_score_head_is_face_minus_background(tiny: tuple[keras.Model, ModelConfig]) -> None:
     model, config = tiny
-    folded, _ = fold(model, config)
+    folded = fold(model, config).model
     kernel, bias = model.get_layer("class_16").get_weights()  # [1, 1, C, 4]: background, face of anchor 0, then of 1
     score_kernel, score_bias = folded.get_layer("class_16").get_weights()
     np.testing.assert_allclose(score_kernel[0, 0, :, 0], kernel[0, 0, :, 1] - kernel[0, 0, :, 0], rtol=1e-6)
@@ -65,10 +66,10 @@ def test_score_head_is_face_minus_background(tiny: tuple[keras.Model, ModelConfi
     np.testing.assert_allclose(score_bias, [bias[1] - bias[0], bias[3] - bias[2]], rtol=1e-6)
 
 
-def test_folding_twice_changes_nothing(folded: tuple[keras.Model, ModelConfig]) -> None:
-    again, config = fold(*folded)
-    assert config == folded[1]
-    for a, b in zip(folded[0].get_weights(), again.get_weights(), strict=True):
+def test_folding_twice_changes_nothing(folded: FoldedNetwork) -> None:
+    again = fold(folded.model, folded.config)
+    assert again.config == folded.config
+    for a, b in zip(folded.model.get_weights(), again.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from quantization.calibrate import align_leaky, calibrate
+from quantization.calibrate import calibrate
 from quantization.export import to_tflite
-from quantization.fold import fold, signature_names
+from quantization.fold import fold
+from quantization.graph import FoldedNetwork, signature_names
 from quantization.integer import Grid, _add, _leaky_relu, grid_of, integer_outputs
+from quantization.recipe import export_int8, with_stored_ranges
 from quantization.simulate import simulate
 from quantization.verify import FileRunner, lsb_difference
 from rf_keras.config import PRESETS, ModelConfig
@@ -40,8 +42,9 @@ def differences(content: bytes, simulated: keras.Model, config: ModelConfig, ima
 )
 def test_every_value_equals_the_file(network: ModelConfig, images: np.ndarray) -> None:
     keras.utils.set_random_seed(2)
-    model, config = fold(randomize(build_model(network)), network, SIZE, SIZE)
-    simulated = simulate(model, calibrate(model, config, images), height=SIZE, width=SIZE)
+    folded = fold(randomize(build_model(network)), network, SIZE, SIZE)
+    config = folded.config
+    simulated = simulate(folded, calibrate(folded, images), height=SIZE, width=SIZE)
     content = to_tflite(simulated, config, "int8")
     for image in images[:3]:
         found = differences(content, simulated, config, image)
@@ -51,9 +54,9 @@ def test_every_value_equals_the_file(network: ModelConfig, images: np.ndarray) -
 @pytest.mark.parametrize(("weights", "size"), [("mobilenet0.25_qat", 640), ("mobilenet0.25_qat_320", 320)])
 def test_the_shipped_model_is_what_was_tuned(weights: str, size: int) -> None:
     model, config, meta = load_model(ROOT / f"rf_keras/weights/retinaface_{weights}.keras")
-    model, config = fold(model, config, size, size)
-    ranges = align_leaky(model, {name: (low, high) for name, (low, high) in meta["quantization"]["ranges"].items()})
-    simulated = simulate(model, ranges, height=size, width=size)
+    int8 = with_stored_ranges(fold(model, config, size, size), meta)
+    assert int8 is not None
+    simulated = export_int8(int8, config.spec(size, size))[1]
     content = (ROOT / f"tflite/models/retinaface_mnet025_{size}_int8.tflite").read_bytes()
     small = np.random.default_rng(0).integers(0, 256, (30, 24, 3), dtype=np.uint8)
     image, _ = letterbox(small.repeat(8, axis=0).repeat(8, axis=1), size, size, ModelSpec.mean)
@@ -62,24 +65,15 @@ def test_the_shipped_model_is_what_was_tuned(weights: str, size: int) -> None:
     assert lsb_difference(content, simulated, config, image[None], ModelSpec.mean) <= 2
 
 
-def test_a_changed_weight_shows(
-    simulated: keras.Model, folded: tuple[keras.Model, ModelConfig], images: np.ndarray
-) -> None:
-    content = to_tflite(simulated, folded[1], "int8")
+def test_a_changed_weight_shows(simulated: keras.Model, folded: FoldedNetwork, images: np.ndarray) -> None:
+    content = to_tflite(simulated, folded.config, "int8")
     layer = simulated.get_layer("quant_stem_conv").layer
     old = layer.bias.numpy()
     layer.bias.assign(old + 5.0)
     try:
-        assert lsb_difference(content, simulated, folded[1], images[:1], ModelSpec.mean) > 2
+        assert lsb_difference(content, simulated, folded.config, images[:1], ModelSpec.mean) > 2
     finally:
         layer.bias.assign(old)
-
-
-def test_float_heads_are_left_out(folded: tuple[keras.Model, ModelConfig], images: np.ndarray) -> None:
-    ranges = calibrate(*folded, images[:3])
-    simulated = simulate(folded[0], ranges, height=SIZE, width=SIZE, heads_float=True)
-    found = integer_outputs(simulated, images[0])
-    assert "ssh_8_concat" in found and "class_8" not in found
 
 
 def test_grid() -> None:

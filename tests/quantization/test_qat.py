@@ -6,40 +6,42 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from quantization import convert, qat, qat_loop, qat_run
+from quantization import convert, qat, qat_loop, qat_steps, recipe
+from quantization.config import QatConfig, Recipe
 from quantization.distill import LEVEL_PRIOR, distillation_loss
-from quantization.qat_run import QatConfig, create, read
 from rf_keras.config import SMALL_ANCHORS, ModelConfig
-from rf_keras.losses import multibox_sums, normalize, teacher_sums
+from rf_keras.distillation.config import Distillation
+from rf_keras.distillation.losses import teacher_sums
+from rf_keras.distillation.teacher import Scrfd
+from rf_keras.losses import multibox_sums, normalize
 from rf_keras.matching import match
 from rf_keras.model import build_model, flatten_outputs
 from rf_keras.model_file import load_model, save_model
-from rf_keras.run_dir import RunError
-from rf_keras.teacher import Teacher
+from rf_keras.run_dir import RunError, create_run, read_config
 from rf_keras.wider import LabelError
-from tests.rf_keras.test_teacher import make_teacher
+from tests.rf_keras.distillation.test_teacher import make_teacher
 from tflite.spec import ModelSpec, read_spec
 
 from .conftest import SIZE, randomize
 from .test_convert import parsed
 
 STEPS = 4
-# Sums of two branches, as `fast` has them; depthwise convs are tuned in the test of the ReLU swap.
+# Sums of two branches, as `fast` has them; depthwise convs are tuned in the test of learned ranges.
 PLAIN = ModelConfig(backbone="plain", width=0.5, blocks=(1, 0), neck_channels=8, ssh_channels=8)
 
 # The command, killed by itself in the validation after step 4: the checkpoint of step 2 is all that is left.
 DIES = """
 import os, signal
-from absl import app
-from quantization import qat
+from quantization import qat, qat_loop
 
-real, calls = qat.Tuner._held_out_loss, []
+real, calls = qat_loop.Tuner._validation_loss, []
 
 def dies_in_the_second(self, tuned):
     calls.append(1)
@@ -47,9 +49,8 @@ def dies_in_the_second(self, tuned):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(self, tuned)
 
-qat.Tuner._held_out_loss = dies_in_the_second
-qat.define_flags()
-app.run(qat.main)
+qat_loop.Tuner._validation_loss = dies_in_the_second
+qat.main()
 """
 
 
@@ -65,7 +66,7 @@ def config(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> QatConfig:
         steps=STEPS,
         batch=2,
         warmup_steps=1,
-        calibration_images=8,
+        recipe=Recipe(calibration_images=8),
         val_images=2,
         val_every=2,
     )
@@ -74,8 +75,8 @@ def config(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> QatConfig:
 @pytest.fixture(scope="module")
 def finished(config: QatConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("qat") / "run"
-    create(run_dir, config)
-    qat.run_all(config, run_dir)
+    create_run(run_dir, config)
+    qat_steps.run_all(config, run_dir)
     return run_dir
 
 
@@ -108,7 +109,7 @@ def test_run_directory(finished: Path) -> None:
         "original.keras",
     } <= names
     rows = (finished / "metrics.csv").read_text().splitlines()
-    assert [row.split(",")[:2] for row in rows[1:]] == [["qat", "2"], ["qat", "4"]]
+    assert [row.split(",")[0] for row in rows[1:]] == ["2", "4"]
 
 
 def test_frozen_ranges_are_the_calibrated_ones(finished: Path) -> None:
@@ -141,25 +142,14 @@ def labelled(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_relu_swap_with_both_losses_and_learned_ranges(
-    config: QatConfig, weights_file: Path, labelled: Path, tmp_path: Path
-) -> None:
+def test_both_losses_and_learned_ranges(config: QatConfig, weights_file: Path, labelled: Path, tmp_path: Path) -> None:
     changed = dataclasses.replace(
-        config,
-        weights=str(weights_file),
-        data_dirs=(str(labelled),),
-        steps=2,
-        activation_swap="relu",
-        swap_steps=2,
-        multibox=True,
-        learn_ranges=True,
+        config, weights=str(weights_file), data_dirs=(str(labelled),), steps=2, multibox=True, learn_ranges=True
     )
     run_dir = tmp_path / "run"
-    create(run_dir, changed)
-    qat.run_all(changed, run_dir)
-    model, network, meta = load_model(run_dir / "last.keras")
-    assert network.activation == "relu"
-    assert not any(isinstance(layer, keras.layers.LeakyReLU) for layer in model.layers)
+    create_run(run_dir, changed)
+    qat_steps.run_all(changed, run_dir)
+    meta = load_model(run_dir / "last.keras")[2]
     before = load_model(run_dir / "start.keras")[2]["quantization"]["ranges"]
     after = meta["quantization"]["ranges"]
     assert before["image"] == pytest.approx(after["image"])
@@ -172,16 +162,16 @@ def test_going_on_from_tuned_weights(
 ) -> None:
     """The ranges and the weights are the run's; nothing is calibrated, equalized or corrected anew."""
     for name in ("equalize_on", "calibrate", "correct_biases"):
-        monkeypatch.setattr(qat, name, None)
+        monkeypatch.setattr(recipe, name, None)
     before, network, meta = load_model(finished / "best.keras")
     for name, (low, high) in meta["quantization"]["ranges"].items():  # learned ones are no float32
         meta["quantization"]["ranges"][name] = [low * 0.97, high * 0.97]
     save_model(before, network, tmp_path / "tuned.keras", meta)
     given = [f"--weights={tmp_path / 'tuned.keras'}", f"--data_dir={labelled}", "--nodistill", "--multibox"]
     given += ["--steps=2", "--batch=2"]
-    given += ["--val_images=2", "--val_every=2", "--warmup_steps=1", f"--run_dir={tmp_path / 'run'}"]
+    given += ["--set=val_images=2", "--set=val_every=2", "--set=warmup_steps=1", f"--run_dir={tmp_path / 'run'}"]
     qat.run(parsed(qat, *given))
-    assert read(tmp_path / "run").size == SIZE, "the run's own"
+    assert read_config(tmp_path / "run", QatConfig).size == SIZE, "the run's own"
     start, _, start_meta = load_model(tmp_path / "run" / "start.keras")
     after, _, after_meta = load_model(tmp_path / "run" / "last.keras")
     assert start_meta["quantization"] == after_meta["quantization"] == meta["quantization"], "as rf_keras.average asks"
@@ -194,10 +184,10 @@ def test_held_out_loss_of_labels(config: QatConfig, labelled: Path, tmp_path: Pa
     """Where the float network is not imitated, being far from it is no loss."""
     labels = dataclasses.replace(config, data_dirs=(str(labelled),), distill=False, multibox=True)
     original, network, _ = load_model(Path(config.weights))
-    tuner = qat_loop.Tuner(original, network, labels, *qat.read_samples(labels), tmp_path, qat_run.Log(tmp_path))
+    tuner = qat_loop.Tuner(original, network, labels, *qat_steps.read_samples(labels), tmp_path)
     anchors = tf.constant(network.anchors(SIZE, SIZE))
     by_hand = []
-    for batch in tuner.held:
+    for batch in tuner.validation:
         outputs = original(tf.cast(batch["image"], tf.float32) - ModelSpec.mean, training=False)
         matched = match(batch["boxes"], batch["count"], network, SIZE, SIZE)
         faces = (batch["boxes"], batch["landmarks"])
@@ -205,16 +195,15 @@ def test_held_out_loss_of_labels(config: QatConfig, labelled: Path, tmp_path: Pa
         by_hand.append(float(normalize(sums, sums.positives, sums.positives_with_landmarks).total))
     assert min(by_hand) > 0
     values = [tf.Variable(value) for value in original.trainable_variables]
-    assert tuner._held_out_loss(qat_loop.Tuned(original, values, values)) == pytest.approx(np.mean(by_hand), rel=1e-5)
+    assert tuner._validation_loss(qat_loop.Tuned(original, values, values)) == pytest.approx(np.mean(by_hand), rel=1e-5)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ([], "expected float weights to imitate; add --nodistill and --multibox or --teacher"),
-        (["--nodistill", "--multibox", "--percentile=99.9"], "keeps its ranges; expected no --percentile"),
-        (["--nodistill", "--multibox", "--noequalize"], "keeps its ranges; expected no --equalize"),
-        (["--nodistill", "--multibox", "--activation_swap=relu"], "keeps its ranges; expected no --activation_swap"),
+        (["--nodistill", "--multibox", "--set=percentile=99.9"], "keeps its ranges; expected no percentile"),
+        (["--nodistill", "--multibox", "--set=equalize=false"], "keeps its ranges; expected no equalize"),
         (["--nodistill", "--multibox", f"--size={SIZE * 2}"], rf"at \[{SIZE}, {SIZE}\] pixels, found --size 128"),
     ],
 )
@@ -225,11 +214,17 @@ def test_what_going_on_needs(finished: Path, labelled: Path, tmp_path: Path, giv
     assert not (tmp_path / "run").exists()
 
 
+def taught_by(config: QatConfig, **changes: Any) -> QatConfig:
+    """Two steps with other settings of the teacher."""
+    assert config.distillation is not None
+    return dataclasses.replace(config, distillation=dataclasses.replace(config.distillation, **changes), steps=2)
+
+
 def test_a_teacher_instead_of_the_float_network(config: QatConfig, labelled: Path, tmp_path: Path) -> None:
     taught = dataclasses.replace(
         config,
         data_dirs=(str(labelled),),
-        teacher=str(make_teacher(tmp_path / "teacher.onnx")),
+        distillation=Distillation(str(make_teacher(tmp_path / "teacher.onnx"))),
         distill=False,
         learning_rate=0.01,
         ema_decay=0.0,
@@ -237,13 +232,13 @@ def test_a_teacher_instead_of_the_float_network(config: QatConfig, labelled: Pat
     losses = {}
     for name, changed in {
         "plain": taught,
-        "mirrored": dataclasses.replace(taught, teacher_mirror=True, steps=2),
-        "corrected": dataclasses.replace(taught, label_trust=(1,), steps=2),
+        "mirrored": taught_by(taught, teacher_mirror=True),
+        "corrected": taught_by(taught, correct_with_labels=(1,)),
     }.items():
         run_dir = tmp_path / name
-        create(run_dir, changed)
-        assert read(run_dir) == changed
-        qat.run_all(changed, run_dir)
+        create_run(run_dir, changed)
+        assert read_config(run_dir, QatConfig) == changed
+        qat_steps.run_all(changed, run_dir)
         with (run_dir / "metrics.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         assert all(row["teacher"] == row["loss"] and not row["score"] for row in rows), "it is the only loss"
@@ -254,27 +249,31 @@ def test_a_teacher_instead_of_the_float_network(config: QatConfig, labelled: Pat
         assert losses[name][1][0] != pytest.approx(losses["plain"][1][0], rel=0.01), name
 
     # The held-out loss is that of the answers, by hand.
-    samples = qat.read_samples(taught)
+    samples = qat_steps.read_samples(taught)
     original, network, _ = load_model(tmp_path / "plain" / "original.keras")
-    tuner = qat_loop.Tuner(original, network, taught, *samples, tmp_path, qat_run.Log(tmp_path))
-    teacher, anchors = Teacher(taught.teacher), tf.constant(network.anchors(SIZE, SIZE))
+    tuner = qat_loop.Tuner(original, network, taught, *samples, tmp_path)
+    assert taught.distillation is not None
+    teacher, anchors = Scrfd(taught.distillation.teacher), tf.constant(network.anchors(SIZE, SIZE))
     by_hand = []
-    for image in (batch["image"].numpy() for batch in tuner.held):
+    for image in (batch["image"].numpy() for batch in tuner.validation):
         outputs = flatten_outputs(original(image.astype(np.float32) - ModelSpec.mean), network)
         sums = teacher_sums(outputs, tf.constant(teacher(image)), anchors, network.variances)
         by_hand.append(float(normalize(sums, sums.positives, sums.positives).total))
     values = [tf.Variable(value) for value in original.trainable_variables]
-    assert tuner._held_out_loss(qat_loop.Tuned(original, values, values)) == pytest.approx(np.mean(by_hand), rel=1e-5)
+    assert tuner._validation_loss(qat_loop.Tuned(original, values, values)) == pytest.approx(np.mean(by_hand), rel=1e-5)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--teacher_mirror"], "teacher_mirror is True, expected nothing without a teacher"),
-        (["--label_trust=1"], r"label_trust is \(1,\), expected nothing without a teacher"),
+        (["--set=teacher_mirror=true"], "mean nothing without a --teacher"),
+        (["--correct_with_labels=1"], "mean nothing without a --teacher"),
         (["--teacher=absent.onnx"], "absent.onnx: no such file, expected an SCRFD network"),
-        (["--teacher=absent.onnx", "--label_trust=1,0"], "expected 0 or 1 for each of 1 data folders"),
-        (["--teacher=absent.onnx", "--label_trust=yes"], "--label_trust is 'yes', expected numbers split by commas"),
+        (["--teacher=absent.onnx", "--correct_with_labels=1,0"], "expected 0 or 1 for each of 1 data folders"),
+        (
+            ["--teacher=absent.onnx", "--correct_with_labels=yes"],
+            "--correct_with_labels is 'yes', expected whole numbers",
+        ),
     ],
 )
 def test_what_a_teacher_needs(config: QatConfig, tmp_path: Path, given: list[str], message: str) -> None:
@@ -294,11 +293,12 @@ def test_other_anchors_cannot_be_taught(config: QatConfig, tmp_path: Path) -> No
     assert not (tmp_path / "run").exists()
 
 
-def test_trust_needs_labels(config: QatConfig, tmp_path: Path) -> None:
-    teacher = str(make_teacher(tmp_path / "teacher.onnx"))
-    assert qat.read_samples(dataclasses.replace(config, teacher=teacher))
+def test_corrections_need_labels(config: QatConfig, tmp_path: Path) -> None:
+    teacher = Distillation(str(make_teacher(tmp_path / "teacher.onnx")))
+    taught = dataclasses.replace(config, distillation=teacher)
+    assert qat_steps.read_samples(taught)
     with pytest.raises(LabelError, match="label"):
-        qat.read_samples(dataclasses.replace(config, teacher=teacher, label_trust=(1,)))
+        qat_steps.read_samples(taught_by(taught, correct_with_labels=(1,)))
 
 
 def test_killed_command_goes_on_to_the_same_weights(
@@ -306,21 +306,23 @@ def test_killed_command_goes_on_to_the_same_weights(
 ) -> None:
     run_dir = tmp_path / "run"
     changed = {name: value for name, value in vars(config).items() if value != getattr(QatConfig, name, None)}
-    folders = changed.pop("data_dirs")
-    settings = [f"--{name}={value}" for name, value in changed.items()]
+    folders, calibration = changed.pop("data_dirs"), changed.pop("recipe").calibration_images
+    hidden = {"warmup_steps", "val_images", "val_every"}
+    settings = [f"--{'set=' if name in hidden else ''}{name}={value}" for name, value in changed.items()]
+    settings.append(f"--calibration_images={calibration}")
     start = [*settings, *(f"--data_dir={folder}" for folder in folders), f"--run_dir={run_dir}"]
     process = subprocess.run([sys.executable, "-c", DIES, *start], cwd=root, capture_output=True, text=True)
     assert process.returncode == -signal.SIGKILL, process.stderr[-2000:]
     assert not (run_dir / "last.keras").exists()
     with pytest.raises(RunError, match="holds a run already; add --resume"):
-        create(run_dir, read(run_dir))
-    with pytest.raises(ValueError, match="--steps differs from the run's own"):
+        create_run(run_dir, read_config(run_dir, QatConfig))
+    with pytest.raises(ValueError, match="steps is 4 in this run, 5 was given"):
         qat.run(parsed(qat, "--run_dir", run_dir, "--resume", "--steps", "5"))
     qat.run(parsed(qat, "--run_dir", run_dir, "--resume"))
     for name in ("last.keras", "best.keras"):
         for a, b in zip(*(load_model(r / name)[0].get_weights() for r in (finished, run_dir)), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     first, second = (
-        [row.split(",")[:2] for row in (r / "metrics.csv").read_text().splitlines()] for r in (finished, run_dir)
+        [row.split(",")[0] for row in (r / "metrics.csv").read_text().splitlines()] for r in (finished, run_dir)
     )
     assert first == second

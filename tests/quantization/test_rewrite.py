@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantization import export
-from quantization.export import read_graph, to_tflite
+from quantization.export import to_tflite
+from quantization.graph import FoldedNetwork
 from quantization.rewrite import Editor, builtin_of, pair_columns, paired_kernel, repeat_by_concatenation, rewrite
+from quantization.tflite_graph import read_graph
 from quantization.verify import FileRunner
-from rf_keras.config import ModelConfig
 from tflite.spec import ModelSpec
 
 from .conftest import SIZE
@@ -50,11 +51,11 @@ def test_the_same_sums(height: int, width: int, channels: int, seed: int) -> Non
 
 
 @pytest.fixture(scope="module")
-def original(simulated: keras.Model, folded: tuple[keras.Model, ModelConfig]) -> bytes:
+def original(simulated: keras.Model, folded: FoldedNetwork) -> bytes:
     """The file as TensorFlow's converter leaves it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "rewrite", lambda content: content)
-        return to_tflite(simulated, folded[1], "int8")
+        return to_tflite(simulated, folded.config, "int8")
 
 
 def rewritten(original: bytes, change: Callable[[Editor], None]) -> bytes:
@@ -93,10 +94,10 @@ def test_xnnpack_runs_it_in_one_part(original: bytes, int8_file: bytes) -> None:
     assert (parts(original), parts(int8_file)) == (3, 1)
 
 
-def test_other_files_are_left_alone(original: bytes, int8_file: bytes, folded: tuple[keras.Model, ModelConfig]) -> None:
+def test_other_files_are_left_alone(original: bytes, int8_file: bytes, folded: FoldedNetwork) -> None:
     assert rewrite(original) == int8_file
     assert rewrite(int8_file) == int8_file, "there is nothing left to do"
-    in_float = to_tflite(*folded, "fp32")
+    in_float = to_tflite(folded.model, folded.config, "fp32")
     assert rewrite(in_float) == in_float
     assert {"RESHAPE", "RESIZE_NEAREST_NEIGHBOR"} & set(read_graph(in_float).op_counts()) == {"RESIZE_NEAREST_NEIGHBOR"}
 

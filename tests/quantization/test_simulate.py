@@ -7,24 +7,13 @@ import tf_keras as keras
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantization.fold import copy_layer, rebuild
-from quantization.simulate import (
-    GROWTH_RATE,
-    INPUT,
-    ChannelWeights,
-    FixedRange,
-    Ranges,
-    growths,
-    input_range,
-    range_keys,
-    simulate,
-    write_back,
-)
-from rf_keras.config import ModelConfig
+from quantization.graph import INPUT, FoldedNetwork, Ranges
+from quantization.quantizers import GROWTH_RATE, ChannelWeights, FixedRange
+from quantization.simulate import growths, input_range, simulate, write_back
 
 
-def test_range_keys(folded: tuple[keras.Model, ModelConfig]) -> None:
-    keys = range_keys(folded[0])
+def test_range_keys(folded: FoldedNetwork) -> None:
+    keys = folded.keys
     assert keys["stem_conv"] == "stem_conv", "LeakyReLU is an op of its own in TFLite: the conv's output has a range"
     assert "ssh_8_3_conv" not in keys, "ReLU is fused into its conv"
     assert "stage1_2_dw_pad" not in keys and "fpn_up_8" not in keys, "moving values needs no new range"
@@ -65,25 +54,23 @@ def test_dead_channel_stays_finite() -> None:
     assert np.isfinite(ChannelWeights(depthwise=False)(kernel, False, {}).numpy()).all()
 
 
-def test_write_back_returns_weights_and_ranges(
-    folded: tuple[keras.Model, ModelConfig], simulated: keras.Model, ranges: Ranges
-) -> None:
-    copy = keras.models.clone_model(folded[0])
+def test_write_back_returns_weights_and_ranges(folded: FoldedNetwork, simulated: keras.Model, ranges: Ranges) -> None:
+    copy = folded.copy()
     found = write_back(simulated, copy)
     assert set(found) == set(ranges)
     for name, (low, high) in ranges.items():
         assert found[name] == pytest.approx((low, high), rel=1e-6), name
-    for layer in folded[0].layers:
-        for i, (a, b) in enumerate(zip(layer.get_weights(), copy.get_layer(layer.name).get_weights(), strict=True)):
+    for layer in folded.model.layers:
+        for i, (a, b) in enumerate(
+            zip(layer.get_weights(), copy.model.get_layer(layer.name).get_weights(), strict=True)
+        ):
             if i == 0:
                 np.testing.assert_array_equal(a, b, layer.name)
             else:  # biases lie on TFLite's int32 grid
                 np.testing.assert_allclose(a, b, atol=1e-2, err_msg=layer.name)
 
 
-def test_ranges_stay_as_assigned_in_training_mode(
-    simulated: keras.Model, folded: tuple[keras.Model, ModelConfig]
-) -> None:
+def test_ranges_stay_as_assigned_in_training_mode(simulated: keras.Model, folded: FoldedNetwork) -> None:
     before = [w.numpy() for w in simulated.non_trainable_weights]
     simulated(np.full((1, 64, 64, 3), 500.0, np.float32), training=True)  # far outside every range
     for a, b in zip(before, simulated.non_trainable_weights, strict=True):
@@ -91,33 +78,31 @@ def test_ranges_stay_as_assigned_in_training_mode(
 
 
 def test_learned_ranges_are_trainable_except_the_input(
-    folded: tuple[keras.Model, ModelConfig], ranges: Ranges, simulated: keras.Model
+    folded: FoldedNetwork, ranges: Ranges, simulated: keras.Model
 ) -> None:
-    learning = simulate(folded[0], ranges, learn_ranges=True)
+    learning = simulate(folded, ranges, learn_ranges=True)
     more = len(learning.trainable_variables) - len(simulated.trainable_variables)
-    assert more == len({growth.ref() for growth in growths(folded[0]).values()})
-    assert INPUT not in growths(folded[0])
+    assert more == len({growth.ref() for growth in growths(folded).values()})
+    assert INPUT not in growths(folded)
     images = np.random.default_rng(0).uniform(-100, 100, (1, 64, 64, 3)).astype(np.float32)
     for a, b in zip(learning(images), simulated(images), strict=True):  # nothing learned yet
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
-def test_ranges_on_both_sides_of_a_leaky_relu_grow_together(
-    folded: tuple[keras.Model, ModelConfig], ranges: Ranges
-) -> None:
-    found = growths(folded[0])
+def test_ranges_on_both_sides_of_a_leaky_relu_grow_together(folded: FoldedNetwork, ranges: Ranges) -> None:
+    found = growths(folded)
     assert found["stem_conv"] is found["stem_act"]
     assert found["ssh_8_5_1_conv"] is found["ssh_8_5_1_act"] is not found["ssh_8_concat"]
-    learning = simulate(folded[0], ranges, learn_ranges=True)
+    learning = simulate(folded, ranges, learn_ranges=True)
     growth = next(v for v in learning.trainable_variables if v.name.startswith("growth_stem_conv"))
     growth.assign(np.log(1 / 8) / GROWTH_RATE)
-    copy = rebuild(folded[0], copy_layer)
+    copy = folded.copy()
     after = write_back(learning, copy)
     for name, bounds in ranges.items():
         factor = 1 / 8 if name in ("stem_conv", "stem_act") else 1
         assert after[name] == pytest.approx((factor * bounds[0], factor * bounds[1]), rel=1e-5), name
     images = np.random.default_rng(0).uniform(-100, 100, (1, 64, 64, 3)).astype(np.float32)
-    steps = [(after[name][1] - after[name][0]) / 255 for name in folded[0].output_names]
+    steps = [(after[name][1] - after[name][0]) / 255 for name in folded.model.output_names]
 
     def apart(frozen: keras.Model) -> list[float]:
         """Mean difference from the growing network, in steps of each output."""
@@ -128,10 +113,10 @@ def test_ranges_on_both_sides_of_a_leaky_relu_grow_together(
     assert max(apart(simulate(copy, ranges))) > 1, "which the one before is not"
 
 
-def test_a_dead_tensor_stays_dead_with_learned_ranges(folded: tuple[keras.Model, ModelConfig], ranges: Ranges) -> None:
+def test_a_dead_tensor_stays_dead_with_learned_ranges(folded: FoldedNetwork, ranges: Ranges) -> None:
     dead = ranges | {"ssh_8_concat": (0.0, 0.0)}
     images = np.full((1, 64, 64, 3), 50.0, np.float32)
-    frozen, learning = (simulate(folded[0], dead, learn_ranges=learn)(images) for learn in (False, True))
+    frozen, learning = (simulate(folded, dead, learn_ranges=learn)(images) for learn in (False, True))
     for a, b in zip(frozen, learning, strict=True):
         assert np.isfinite(b).all()
         np.testing.assert_allclose(a, b, atol=1e-4)
@@ -152,6 +137,6 @@ def test_gradient_of_a_growing_range_by_hand() -> None:
         assert float(tape.gradient(y, x)) == pytest.approx(passed)
 
 
-def test_missing_range_is_an_error(folded: tuple[keras.Model, ModelConfig], ranges: Ranges) -> None:
+def test_missing_range_is_an_error(folded: FoldedNetwork, ranges: Ranges) -> None:
     with pytest.raises(KeyError, match="stem_act"):
-        simulate(folded[0], {name: value for name, value in ranges.items() if name != "stem_act"})
+        simulate(folded, {name: value for name, value in ranges.items() if name != "stem_act"})

@@ -20,6 +20,7 @@ from quantization.fold import fold
 from quantization.integer import Grid, _leaky_relu
 from quantization.simulate import simulate
 from rf_keras.backbones import LEAKY_SLOPE
+from rf_keras.cache import cache_dir
 from rf_keras.model import build_model
 from rf_keras.synthetic import synthetic_dir
 from tflite.detector import FaceDetector
@@ -67,8 +68,9 @@ def random_network(activation: str, images: np.ndarray) -> bytes:
     """An int8 file of a tiny network with random weights, calibrated."""
     network = dataclasses.replace(TINY, activation=activation)
     keras.utils.set_random_seed(1)
-    model, config = fold(randomize(build_model(network)), network, SIZE, SIZE)
-    simulated = simulate(model, calibrate(model, config, images), height=SIZE, width=SIZE)
+    folded = fold(randomize(build_model(network)), network, SIZE, SIZE)
+    config = folded.config
+    simulated = simulate(folded, calibrate(folded, images), height=SIZE, width=SIZE)
     spec = config.spec(SIZE, SIZE, quantization="int8-ptq", source="random")
     return attach_spec(to_tflite(simulated, config, "int8"), spec)
 
@@ -76,8 +78,7 @@ def random_network(activation: str, images: np.ndarray) -> bytes:
 @pytest.fixture(scope="module")
 def old_python() -> Path:
     """Python of an environment with tflite-runtime 2.14 and NumPy 1; kept in the cache, built on first use."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "retinaface-keras"
-    folder = cache / f"tflite-runtime-2.14-py{sys.version_info.major}{sys.version_info.minor}"
+    folder = cache_dir() / f"tflite-runtime-2.14-py{sys.version_info.major}{sys.version_info.minor}"
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
@@ -119,7 +120,7 @@ def test_same_boxes_with_relu(old_python: Path, images: np.ndarray, root: Path, 
 
 
 def test_leaky_relu_to_the_bit(old_python: Path, images: np.ndarray, tmp_path: Path) -> None:
-    """`calibrate.align_leaky` and `simulate.LEAKY_EXPORT_SLOPE`: the old kernel rounds twice and XNNPACK once, and no
+    """`leaky.align_leaky` and `leaky.LEAKY_EXPORT_SLOPE`: the old kernel rounds twice and XNNPACK once, and no
     negative value shows it."""
     path = tmp_path / "random.tflite"
     path.write_bytes(random_network("leaky_relu", images))
@@ -152,7 +153,7 @@ def test_same_faces_with_shipped_models(old_python: Path, root: Path, tmp_path: 
 def test_same_faces_on_photos(
     old_python: Path, root: Path, shared_data: Path, tmp_path: Path, name: str, size: int
 ) -> None:
-    """LeakyReLU's two roundings made 92 to 97 % of these before `calibrate.align_leaky`."""
+    """LeakyReLU's two roundings made 92 to 97 % of these before `leaky.align_leaky`."""
     photos = sorted((shared_data / "wider" / "train" / "images").rglob("*.jpg"))[::22]
     images = np.stack([letterbox(read_image(path), size, size, ModelSpec.mean)[0] for path in photos])
     model = root / f"tflite/models/retinaface_{name}_int8.tflite"

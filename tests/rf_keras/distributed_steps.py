@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from rf_keras.augment import PRESETS as AUGMENTATIONS
+from rf_keras.augment_config import PRESETS as AUGMENTATIONS
 from rf_keras.config import PRESETS
 from rf_keras.model_file import read_config
 from rf_keras.pipeline import DataConfig, distribute_batches, read_folders, sample_stream

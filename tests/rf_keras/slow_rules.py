@@ -1,4 +1,4 @@
-"""The training rules of DESIGN §5 as plain loops over faces and anchors in float64: slow, and meant to be obvious."""
+"""The training rules as plain loops over faces and anchors in float64: slow, and meant to be obvious."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rf_keras import augment
-from rf_keras.augment import PRESETS, AugmentConfig
+from rf_keras.augment_config import INTERPOLATIONS, PRESETS, AugmentConfig
 
 CROPS = AugmentConfig(crop_scales=(0.5, 1.0, 2.0), crop_trials=3)
 NO_FACES = np.zeros((0, 4), np.float32)
@@ -297,10 +296,10 @@ def test_reference_contrast_comes_second_or_last() -> None:
     np.testing.assert_allclose(second.numpy()[0, 0], [255, 97.5, 97.5], atol=0.5)
 
 
-@pytest.mark.parametrize("index", range(len(augment.INTERPOLATIONS)))
+@pytest.mark.parametrize("index", range(len(INTERPOLATIONS)))
 def test_every_interpolation_keeps_a_flat_image_flat(index: int) -> None:
-    config = AugmentConfig(interpolations=augment.INTERPOLATIONS)
-    draw = tf.constant((index + 0.5) / len(augment.INTERPOLATIONS))
+    config = AugmentConfig(interpolations=INTERPOLATIONS)
+    draw = tf.constant((index + 0.5) / len(INTERPOLATIONS))
     image = tf.fill([7, 9, 3], tf.constant(130, tf.uint8))
     resized = augment.resize(image, tf.constant(20), tf.constant(5), draw, config)
     np.testing.assert_allclose(resized, np.full((20, 5, 3), 130.0), atol=0.01)
@@ -350,70 +349,3 @@ def test_fill_and_mirror() -> None:
 def test_settings_out_of_range_are_errors(settings_: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(settings_))}.*expected"):
         AugmentConfig(**settings_)  # type: ignore[arg-type]
-
-
-def test_tilted_images_by_hand() -> None:
-    images = np.full((4, 65, 65, 3), (10, 20, 30), np.uint8)
-    images[:, 31:34, 41:44] = 250  # a square 10 px to the right of the centre, (32, 32)
-    draws = np.array(
-        [
-            [0.1, 1.0, 0.5],  # 30 degrees, clockwise as y points down
-            [0.1, 0.0, 1.0],  # 30 degrees the other way, 1.25 times as wide
-            [0.1, 0.5, 0.0],  # 0.8 times as wide
-            [0.4, 0.9, 0.5],  # left alone
-        ],
-        np.float32,
-    )
-    tilted = augment.tilt_images(tf.constant(images), tf.constant(draws), 0.4, (10.0, 20.0, 30.0)).numpy()
-    assert tilted.dtype == np.uint8
-    weight = tilted[..., 0].astype(float) - 10
-    y, x = np.mgrid[:65, :65]
-    centres = [(np.sum(w * x) / w.sum() - 32, np.sum(w * y) / w.sum() - 32) for w in weight]
-    half, root = 0.5, math.sqrt(3) / 2
-    expected = [(10 * root, 10 * half), (12.5 * root, -12.5 * half), (8, 0), (10, 0)]
-    np.testing.assert_allclose(centres, expected, atol=0.1)
-    # 9 px of 240 above the rest, 1.25 and 0.8 times as many in the second and third.
-    np.testing.assert_allclose(weight.sum(axis=(1, 2)) / 240, [9, 9 * 1.25, 9 * 0.8, 9], rtol=0.05)
-    assert (tilted[:, 0, 0] == (10, 20, 30)).all() and np.array_equal(tilted[3], images[3])
-
-
-def test_tilted_images_are_rounded_to_the_nearest_value() -> None:
-    draws = tf.constant([[0.0, 1.0, 0.5]])
-    tilted = augment.tilt_images(tf.zeros([1, 33, 33, 3], tf.uint8), draws, 1.0, (10.6, 20.4, 30.0)).numpy()
-    assert tilted[0, 0, 0].tolist() == [11, 20, 30]
-
-
-def test_mixed_images_by_hand() -> None:
-    images = np.broadcast_to(np.array([10, 100, 200], np.uint8)[:, None, None, None], (3, 10, 10, 3))
-    draws = np.array(
-        [
-            [0.1, 0.9, 0.0, 0.6, 0.0, 1.0],  # a rectangle of 0.2 × 0.5 in the lower left corner
-            [0.3, 0.5, 0.5, 0.5, 0.5, 0.5],  # blended, a quarter of the other image
-            [0.4, 0.9, 0.5, 0.5, 0.5, 0.5],  # left alone
-        ],
-        np.float32,
-    )
-    mixed = augment.mix_images(tf.constant(images), tf.constant(draws), 0.4).numpy()
-    expected = images.copy()
-    expected[0, 5:, :2] = 200
-    expected[1] = 78  # 100 + ¼ (10 − 100) = 77.5
-    np.testing.assert_array_equal(mixed, expected)
-
-
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 1000), share=st.floats(0, 1))
-@example(seed=175, share=0.5)  # blended so faintly that no pixel changes
-def test_mixing_takes_pixels_of_the_image_before(seed: int, share: float) -> None:
-    rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (4, 32, 32, 3), np.uint8)
-    draws = rng.random((4, augment.MIX_DRAWS), np.float32)
-    mixed = augment.mix_images(tf.constant(images), tf.constant(draws), share).numpy()
-    before = np.roll(images, 1, axis=0)
-    for kind, opacity, image, other, found in zip(draws[:, 0], draws[:, 1], images, before, mixed, strict=True):
-        if kind < share / 2:  # pasted
-            assert ((found == image) | (found == other)).all() and (found != image).any()
-        elif kind < share:
-            weight = augment.LARGEST_OPACITY * float(opacity)
-            np.testing.assert_allclose(found, image + weight * (other.astype(float) - image), atol=0.501)
-        else:
-            np.testing.assert_array_equal(found, image)

@@ -130,9 +130,9 @@ def test_two_replicas_equal_one(
 def test_a_worker_dies_and_comes_back(data: Path, tmp_path: Path, root: Path) -> None:
     run_dir = tmp_path / "run"
     train = ("rf_keras.train", "--run_dir", run_dir)
-    settings = ["--config=fast", "--blocks=0,0", "--size=64", "--batch=8", "--epochs=4"]
-    settings += ["--val_share=0.1", "--val_every=4"]
-    start = (*train, *settings, "--data_dir", data, "--distribute", "multiworker", "--checkpoint_steps", 1000)
+    settings = ["--config=fast", "--set=blocks=0,0", "--size=64", "--batch=8", "--epochs=4"]
+    settings += ["--set=val_share=0.1", "--set=val_every=4"]
+    start = (*train, *settings, "--data_dir", data, "--distribute", "multiworker", "--set", "checkpoint_steps=1000")
     workers = start_workers([start, start], root)
     metrics = run_dir / "metrics.csv"
     deadline = time.monotonic() + PATIENCE

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -15,14 +14,15 @@ import numpy as np
 import pytest
 
 from rf_keras.config import ModelConfig
-from rf_keras.eval_report import mistakes
-from rf_keras.evaluate import Evaluation, evaluate, evaluate_keras, landmark_error, run
-from rf_keras.ground_truth import Truth, read_truth
-from rf_keras.keras_detector import InputSize, KerasDetector, parse_size
+from rf_keras.evaluate import Options, run
+from rf_keras.evaluation.ground_truth import Truth, read_truth
+from rf_keras.evaluation.keras_detector import InputSize, KerasDetector, parse_size
+from rf_keras.evaluation.pictures import mistakes
+from rf_keras.evaluation.scoring import Evaluation, evaluate, evaluate_keras, landmark_error
 from rf_keras.model import build_model
 from rf_keras.model_file import save_model
 from rf_keras.wider import format_label, read_labels
-from tests.rf_keras.test_wider_ap import write_ground_truth
+from tests.rf_keras.evaluation.test_wider_ap import write_ground_truth
 from tflite.detector import Detections
 from tflite.preprocess import shrink
 
@@ -193,13 +193,16 @@ def test_empty_label_file_image_counts_its_false_alarms(data: Path) -> None:
     assert answers(read_truth(data), replies).metrics["all"] == pytest.approx(100 / 3 / 2)
 
 
-@pytest.mark.parametrize(("text", "size"), [("640", InputSize(fixed=640)), ("original", InputSize())])
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("640", InputSize.square(640)), ("480x640", InputSize(fixed=(480, 640))), ("original", InputSize())],
+)
 def test_parse_size(text: str, size: InputSize) -> None:
     assert parse_size(text) == size
     assert str(size) == text
 
 
-@pytest.mark.parametrize("text", ["", "0", "-32", "100", "640x640", "1600,", "1600,800", "1,2,3", "huge", "6 4"])
+@pytest.mark.parametrize("text", ["", "0", "-32", "100", "640x100", "1600,", "1600,800", "1,2,3", "huge", "6 4"])
 def test_unknown_sizes(text: str) -> None:
     with pytest.raises(ValueError, match="expected a multiple of 32"):
         parse_size(text)
@@ -241,8 +244,8 @@ def test_detections_do_not_depend_on_padding(weights: Path) -> None:
 def test_large_photos_are_halved_where_the_network_asks_for_it(weights: Path) -> None:
     model = build_model(CONFIG)
     image = np.random.default_rng(0).integers(0, 256, (384, 300, 3), np.uint8)
-    plain = KerasDetector(model, CONFIG, InputSize(fixed=96))
-    halving = KerasDetector(model, replace(CONFIG, antialias=True), InputSize(fixed=96))
+    plain = KerasDetector(model, CONFIG, InputSize.square(96))
+    halving = KerasDetector(model, replace(CONFIG, antialias=True), InputSize.square(96))
     found, expected = halving.detect(image, 0.02, 0.4), plain.detect(shrink(image, 96, 75), 0.02, 0.4)
     assert len(found) > 0
     np.testing.assert_allclose(found.boxes, expected.boxes * 4, atol=1e-3)
@@ -252,7 +255,7 @@ def test_large_photos_are_halved_where_the_network_asks_for_it(weights: Path) ->
 def test_keras_detector_follows_training(data: Path) -> None:
     """A detector built before the weights change uses the new ones."""
     model = build_model(CONFIG)
-    detector = KerasDetector(model, CONFIG, InputSize(fixed=96))
+    detector = KerasDetector(model, CONFIG, InputSize.square(96))
     samples = read_labels(data)
     assert evaluate_keras(model, CONFIG, samples, 96, detector)["images"] == 2
     for stride in CONFIG.strides:
@@ -263,22 +266,13 @@ def test_keras_detector_follows_training(data: Path) -> None:
 
 
 def command(**settings: Any) -> dict[str, Any]:
-    defaults = {
-        "gt_dir": None,
-        "size": "96",
-        "json": None,
-        "output": None,
-        "worst": 0,
-        "closeups": False,
-        "turned": False,
-    }
-    return run(SimpleNamespace(**(defaults | settings)))
+    return run(Options(**({"size": "96"} | settings)))
 
 
 def test_run_writes_everything(weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out"
-    metrics = command(model=weights, data_dir=data, json=tmp_path / "m.json", output=output, worst=1)
-    assert json.loads((tmp_path / "m.json").read_text()) == metrics == json.loads((output / "metrics.json").read_text())
+    metrics = command(model=weights, data_dir=data, output=output, worst=1)
+    assert json.loads((output / "metrics.json").read_text()) == metrics
     assert metrics["size"] == 96
     assert "tf_keras" in metrics["interpreter"]
     assert {"easy", "medium", "hard", "all", "nme", "images", "faces", "by_size"} <= set(metrics)

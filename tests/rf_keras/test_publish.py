@@ -16,15 +16,15 @@ import tf_keras as keras
 from rf_keras.config import ModelConfig
 from rf_keras.model import build_model
 from rf_keras.model_file import load_model, save_model
-from rf_keras.publish import measured, round_kernels
+from rf_keras.publish import measured, round_kernels, without_folders
 
 SMALL = ModelConfig(neck_channels=16, ssh_channels=16)
 
 
-def write_metrics(path: Path, **changes: Any) -> str:
+def write_metrics(path: Path, **changes: Any) -> Path:
     metrics = {"easy": 85.04, "medium": 86.16, "hard": 60.0, "size": 640, "model": "m.keras"}
     path.write_text(json.dumps(metrics | changes))
-    return str(path)
+    return path
 
 
 def test_kernels_keep_their_leading_bits() -> None:
@@ -61,13 +61,16 @@ def test_the_command_writes_a_smaller_file_with_its_figures(tmp_path: Path) -> N
         write_metrics(tmp_path / "c.json", model="m.tflite", size=320),
     ]
     command = [sys.executable, "-m", "rf_keras.publish", "--weights", str(tmp_path / "w.keras")]
-    command += ["--output", str(tmp_path / "p.keras"), "--split", "photos", "--metrics", ",".join(files)]
-    command += ["--antialias"]
+    command += ["--output", str(tmp_path / "p.keras"), "--split", "photos", *(f"--metrics={path}" for path in files)]
+    history = [{"what": "training", "images": 7, "sizes": [64], "data": ["train"], "teacher": ""}]
+    (tmp_path / "history.json").write_text(json.dumps(history))
+    command += ["--antialias", "--history", str(tmp_path / "history.json")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "p.keras").stat().st_size < 0.8 * (tmp_path / "w.keras").stat().st_size
     _, config, meta = load_model(tmp_path / "p.keras")
     assert config == replace(SMALL, antialias=True) and meta["source"] == "test"
+    assert meta["parts"] == history and meta["images_seen"] == 7
     assert config.spec(64, 64).antialias and not SMALL.spec(64, 64).antialias
     assert meta["ap"] == {
         "split": "photos",
@@ -79,19 +82,25 @@ def test_the_command_writes_a_smaller_file_with_its_figures(tmp_path: Path) -> N
     }
 
 
+def test_paths_lose_their_folders() -> None:
+    meta = {"train": {"data_dirs": ["/data/wider", "near/by"], "init": "/a/w.keras", "seed": 1}, "source": "a / b"}
+    expected = {"train": {"data_dirs": ["wider", "near/by"], "init": "w.keras", "seed": 1}, "source": "a / b"}
+    assert without_folders(meta) == expected
+
+
 def test_files_that_are_no_metrics_are_named(tmp_path: Path) -> None:
     good = write_metrics(tmp_path / "good.json")
     with pytest.raises(ValueError, match=r"good\.json: a second file for float at 640"):
         measured([good, good], "photos")
     (tmp_path / "bad.json").write_text("[1]")
     with pytest.raises(ValueError, match=r"bad\.json: lacks \['easy', .* expected what `rf_keras.evaluate"):
-        measured([str(tmp_path / "bad.json")], "photos")
+        measured([tmp_path / "bad.json"], "photos")
     unofficial = write_metrics(tmp_path / "labels.json", easy=None, medium=None, hard=None)
     with pytest.raises(ValueError, match=r"labels\.json: lacks \['easy', 'medium', 'hard'\]"):
         measured([unofficial], "photos")
     (tmp_path / "text.json").write_text("AP 85")
     with pytest.raises(ValueError, match=r"text\.json: not JSON"):
-        measured([str(tmp_path / "text.json")], "photos")
+        measured([tmp_path / "text.json"], "photos")
 
 
 @pytest.mark.parametrize(

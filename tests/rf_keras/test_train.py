@@ -12,26 +12,27 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
 
-from rf_keras import train
+from rf_keras import train, train_loop
+from rf_keras.config import TrainConfig
 from rf_keras.model_file import load_model
-from rf_keras.run_dir import METRICS, newest_run, newest_training_run, read_run_config
+from rf_keras.run_dir import METRICS, newest_run, newest_training_run, read_config
 from rf_keras.synthetic import make_dataset
-from rf_keras.train_flags import define_flags
+from tflite.command import parse
 
 # 12 images of 64 px in batches of 4: three steps an epoch, a second each.
 SMALL = [
     "--config=fast",
-    "--blocks=0,0",
+    "--set=blocks=0,0",
     "--size=64",
     "--batch=4",
-    "--val_share=0.25",
-    "--warmup_steps=2",
+    "--set=val_share=0.25",
+    "--set=warmup_steps=2",
     "--augment=light",
 ]
 
@@ -41,11 +42,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_dataset(tmp_path_factory.mktemp("data") / "faces", 16, seed=5, size=96)
 
 
-def run(*arguments: str) -> None:
-    values = flags.FlagValues()
-    define_flags(values)
-    values(["train", *arguments])
-    train.command(values)
+def run(*arguments: str) -> dict[str, Any] | None:
+    return train.run(parse(train.Options, arguments))
 
 
 def weights(path: Path) -> list[np.ndarray]:
@@ -55,7 +53,8 @@ def weights(path: Path) -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("runs") / "unbroken"
-    run(*SMALL, f"--data_dir={data}", "--epochs=3", f"--run_dir={run_dir}", f"--json={run_dir}/figures.json")
+    figures = run(*SMALL, f"--data_dir={data}", "--epochs=3", f"--run_dir={run_dir}")
+    (run_dir / "figures.json").write_text(json.dumps(figures))
     return run_dir
 
 
@@ -76,7 +75,7 @@ def test_stopped_and_resumed_equals_unbroken(
     unbroken: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Same seed, same result, whatever happened in between: here Ctrl-C in the second epoch, and fewer validations."""
-    real, at = train.learning_rate, 4
+    real, at = train_loop.learning_rate, 4
 
     def stop(step: int, total: int, config: object) -> float:
         if step == at:
@@ -85,9 +84,9 @@ def test_stopped_and_resumed_equals_unbroken(
 
     run_dir = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(train, "learning_rate", stop)
-        with pytest.raises(train.Interrupted, match=f"step {at} of 9"):
-            run(*SMALL, "--val_every=3", f"--data_dir={data}", "--epochs=3", f"--run_dir={run_dir}")
+        patch.setattr(train_loop, "learning_rate", stop)
+        with pytest.raises(train_loop.Interrupted, match=f"step {at} of 9"):
+            run(*SMALL, "--set=val_every=3", f"--data_dir={data}", "--epochs=3", f"--run_dir={run_dir}")
     run("--resume", f"--run_dir={run_dir}")
     for a, b in zip(weights(unbroken / "last.keras"), weights(run_dir / "last.keras"), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
@@ -97,7 +96,15 @@ def test_stopped_and_resumed_equals_unbroken(
 
 def test_killed_and_resumed(data: Path, tmp_path: Path, root: Path) -> None:
     run_dir = tmp_path / "killed"
-    command = [sys.executable, "-m", "rf_keras.train", *SMALL, f"--data_dir={data}", "--epochs=200", "--val_every=200"]
+    command = [
+        sys.executable,
+        "-m",
+        "rf_keras.train",
+        *SMALL,
+        f"--data_dir={data}",
+        "--epochs=200",
+        "--set=val_every=200",
+    ]
     process = subprocess.Popen([*command, f"--run_dir={run_dir}"], cwd=root, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
     while not (run_dir / "last.keras").exists():
@@ -118,12 +125,15 @@ def test_init_continues_from_weights_and_takes_their_network(
     unbroken: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = unbroken / "best.keras"
-    run(*SMALL[1:], f"--data_dir={data}", "--epochs=1", f"--init={start}", "--learning_rate=1e-9", "--freeze_bn",
-        "--config=mobilenet0.25", "--ema_decay=0", "--more_sizes=96", "--noantialias",
-        f"--run_dir={tmp_path / 'tuned'}")  # fmt: skip
+    run(*SMALL[1:], f"--data_dir={data}", "--epochs=1", f"--init={start}", "--learning_rate=1e-9",
+        "--set=freeze_bn=true", "--config=mobilenet0.25", "--set=ema_decay=0", "--more_sizes=96",
+        "--set=antialias=false", f"--run_dir={tmp_path / 'tuned'}")  # fmt: skip
     assert "3 steps of 4 images at 64 and 96 px" in capsys.readouterr().out
-    assert read_run_config(tmp_path / "tuned").more_sizes == (96,)
-    network = load_model(tmp_path / "tuned" / "last.keras")[1]
+    assert read_config(tmp_path / "tuned", TrainConfig).more_sizes == (96,)
+    _, network, meta = load_model(tmp_path / "tuned" / "last.keras")
+    first, second = meta["parts"]
+    assert [first] == load_model(start)[2]["parts"]
+    assert (second["images"], second["sizes"], meta["images_seen"]) == (12, [64, 96], first["images"] + 12)
     assert network.backbone == "plain" and load_model(start)[1].antialias and not network.antialias
     for a, b in zip(weights(start), weights(tmp_path / "tuned" / "last.keras"), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
@@ -131,8 +141,8 @@ def test_init_continues_from_weights_and_takes_their_network(
 
 def test_loss_that_is_not_finite_stops_and_names_the_batch(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"loss is (nan|inf) at step \d+.*batch: .*\.jpg"):
-        run(*SMALL, f"--data_dir={data}", "--epochs=20", "--learning_rate=1e30", "--clip_norm=0", "--warmup_steps=0",
-            f"--run_dir={tmp_path / 'nan'}")  # fmt: skip
+        run(*SMALL, f"--data_dir={data}", "--epochs=20", "--learning_rate=1e30", "--set=clip_norm=0",
+            "--set=warmup_steps=0", f"--run_dir={tmp_path / 'nan'}")  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -142,11 +152,11 @@ def test_loss_that_is_not_finite_stops_and_names_the_batch(data: Path, tmp_path:
         (["--size=100"], "size is 100"),
         (["--more_sizes=96,100"], "more_sizes is .96, 100., expected multiples of 32"),
         (["--more_sizes=a"], "--more_sizes is 'a'"),
-        (["--augment=wild"], "augment is 'wild'"),
+        (["--augment=wild"], "--augment is 'wild', expected one of none, reference, scale"),
         (["--augment=mixed"], "augment is 'mixed', whose images leave their labels behind: expected a --teacher"),
-        (["--blocks=three,3"], "--blocks is 'three,3', expected numbers"),
-        (["--blocks=3"], r"blocks is \(3,\), expected two counts"),
-        (["--config=mobilenet0.25", "--blocks=3,3"], "only the plain backbone has them"),
+        (["--set=blocks=three,3"], "--blocks is 'three,3', expected whole numbers"),
+        (["--set=blocks=3"], r"blocks is \(3,\), expected two counts"),
+        (["--config=mobilenet0.25", "--set=blocks=3,3"], "only the plain backbone has them"),
         (["--anchor_sizes=ten"], "--anchor_sizes is 'ten'"),
         (["--anchor_sizes=1,1.5/2,2.5/3,3.2"], "match no face"),
         (["--anchor_sizes=80,90/100,200/300,400"], "anchor_sizes"),
@@ -179,10 +189,8 @@ def test_a_run_is_repeated_from_its_config(unbroken: Path, tmp_path: Path) -> No
     run(f"--repeat={unbroken}", f"--run_dir={tmp_path / 'again'}")
     for first, second in zip(weights(unbroken / "last.keras"), weights(tmp_path / "again" / "last.keras"), strict=True):
         np.testing.assert_array_equal(first, second)
-    values = flags.FlagValues()
-    define_flags(values)
-    values(["train", f"--repeat={unbroken}", "--epochs=1"])
-    changed, same = train.prepare(values)[0], read_run_config(unbroken)
+    options = parse(train.Options, [f"--repeat={unbroken}", "--epochs=1"])
+    changed, same = train.prepare(options)[0], read_config(unbroken, TrainConfig)
     assert changed == dataclasses.replace(same, epochs=1)
 
 
@@ -205,7 +213,12 @@ def test_resume_passes_over_runs_of_other_commands(tmp_path: Path, unbroken: Pat
 
 
 @pytest.mark.parametrize(
-    "setting, message", [("--width=0.5", "the network wants"), ("--class_logits=2", "one logit cannot become two")]
+    "setting, message",
+    [
+        ("--set=width=0.5", "the network wants"),
+        ("--set=class_logits=2", "one logit cannot become two"),
+        ("--set=blocks=1,0", r"blocks is \(0, 0\), expected \(1, 0\)"),
+    ],
 )
 def test_weights_of_another_network_do_not_load(
     setting: str, message: str, unbroken: Path, data: Path, tmp_path: Path
@@ -221,3 +234,25 @@ def test_command_line_errors_are_one_line(root: Path) -> None:
         )
         assert done.returncode not in (0, None)
         assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_help_shows_every_setting_at_once(root: Path) -> None:
+    """Without importing TensorFlow, which takes seconds."""
+    for flag in ("--help", "-h"):
+        code = f"import sys; sys.argv[1:] = [{flag!r}]\nfrom rf_keras import train\ntry:\n    train.main()\n"
+        code += "except SystemExit as end:\n    print(end.code, 'tensorflow' in sys.modules)\n"
+        done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1] == "0 False", done.stderr
+        for name in ("config", "epochs", "learning_rate", "teacher", "correct_with_labels", "anchor_sizes", "resume"):
+            assert f"\n  --{name} " in done.stdout or f"\n  --{name}\n" in done.stdout, name
+        for name in ("momentum", "val_share", "blocks", "clip_norm"):
+            assert f"\n  {name}=" in done.stdout, name
+    assert "peak learning rate (default 0.02; reference: 0.001; synthetic faces: 0.04)" in done.stdout
+
+
+def test_a_run_is_started_from_python(data: Path) -> None:
+    options = train.Options(data_dir=(data,), settings={"epochs": 1, "activation": "leaky_relu", "teacher": "t.onnx"})
+    config, run_dir = train.prepare(options)
+    assert (config.epochs, config.model.activation, config.data_dirs) == (1, "leaky_relu", (str(data),))
+    assert config.distillation is not None and config.distillation.teacher == "t.onnx"
+    assert run_dir.name.endswith("-fast")

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from absl import app
 
-from tflite.command import flags_only, help_text, option, parse, settings_of, user_errors, write_json
+from tflite.command import help_text, option, parse, settings_of, user_errors, write_json
 
 
 @dataclass(frozen=True)
@@ -172,9 +171,3 @@ def test_errors_become_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_bugs_keep_their_traceback() -> None:
     with pytest.raises(RuntimeError), user_errors():
         raise RuntimeError("ours")
-
-
-def test_arguments_that_are_not_flags() -> None:
-    flags_only(["train"])
-    with pytest.raises(app.UsageError, match="'extra'"):
-        flags_only(["train", "extra"])

@@ -70,9 +70,11 @@ def test_detects(root: Path, tmp_path: Path) -> None:
     assert code == 1 and "none.png: cannot read the file" in stderr
 
 
-@pytest.mark.parametrize("command", ["train", "convert"])
-def test_training_without_tensorflow_names_what_to_install(command: str, root: Path) -> None:
-    code, _, stderr = run(root, command, without=tuple(TRAINING_PACKAGES))
+@pytest.mark.parametrize(("command", "arguments"), [("train", ()), ("convert", ("--int8",))])
+def test_training_without_tensorflow_names_what_to_install(
+    command: str, arguments: tuple[str, ...], root: Path
+) -> None:
+    code, _, stderr = run(root, command, *arguments, without=tuple(TRAINING_PACKAGES))
     assert code == 1
     assert stderr.count("\n") == 1
     assert stderr.startswith(f"error: retinaface {command} needs ")

@@ -1,4 +1,4 @@
-"""The shipped models: the bytes that MODEL_CARD.md names, complete metadata, and the face in a known portrait."""
+"""The shipped models: the bytes that CHANGELOG.md names, complete metadata, and the face in a known portrait."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ MODELS = sorted(DEFAULT_MODEL.parent.glob("*.tflite"))
 def test_default_model_ships_and_all_are_listed(root: Path) -> None:
     listed = dict(line.split()[::-1] for line in (DEFAULT_MODEL.parent / "SHA256SUMS").read_text().splitlines())
     assert DEFAULT_MODEL in MODELS and sorted(listed) == [path.name for path in MODELS]
-    card = (root / "MODEL_CARD.md").read_text()
+    changes = (root / "CHANGELOG.md").read_text()
     for path in MODELS:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        assert listed[path.name] == digest and digest in card
+        assert listed[path.name] == digest and digest in changes
         assert path.stat().st_size <= (600_000 if "mnet025" in path.name else 1_200_000)
     for path in sorted((root / "rf_keras" / "weights").iterdir()):
-        assert f"{path.name}` |" in card and hashlib.sha256(path.read_bytes()).hexdigest() in card, path.name
+        assert f"{path.name}` |" in changes and hashlib.sha256(path.read_bytes()).hexdigest() in changes, path.name
         assert path.stat().st_size < 2_000_000
 
 

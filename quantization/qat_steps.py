@@ -1,0 +1,114 @@
+"""What a run of quantization-aware tuning does, step after step; each leaves a file that a resume starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+
+from quantization.config import QatConfig
+from quantization.fold import fold
+from quantization.graph import FoldedNetwork, Ranges
+from quantization.images import find_images, load_images
+from quantization.qat_loop import Tuner
+from quantization.recipe import quantize
+from quantization.simulate import simulate, write_back
+from rf_keras.config import ModelConfig
+from rf_keras.history import images_seen, part
+from rf_keras.model_file import load_model, save_model
+from rf_keras.run_dir import BEST, LAST
+from rf_keras.wider import LabelError, Sample, read_labels
+from tflite.images import expand_inputs
+
+ORIGINAL = "original.keras"  # the folded float network that the run imitates
+START = "start.keras"  # the folded, equalized network with its ranges, before the first step
+
+
+def read_samples(config: QatConfig) -> tuple[list[Sample], list[int]]:
+    """The images, with labels where a folder has them, and how many each folder has; without labels they serve
+    distillation only.
+
+    Raises:
+        ValueError: a folder without images, or labels missing for --multibox or --correct_with_labels.
+    """
+    samples: list[Sample] = []
+    sizes: list[int] = []
+    corrects = (config.distillation and config.distillation.correct_with_labels) or (0,) * len(config.data_dirs)
+    for folder, needs_labels in zip(config.data_dirs, corrects, strict=True):
+        try:
+            samples += read_labels(folder)
+        except LabelError:
+            if config.multibox or needs_labels:
+                raise
+            files, errors = expand_inputs([folder])
+            if errors:
+                raise ValueError(errors[0]) from None
+            none = np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32)
+            samples += [Sample(path, *none) for path, _ in files]
+        sizes.append(len(samples) - sum(sizes))
+    if len(samples) < config.batch + config.val_images:
+        found = f"{', '.join(config.data_dirs)}: {len(samples)} images"
+        raise ValueError(f"{found}, expected at least {config.batch} for a batch and {config.val_images} held out")
+    return samples, sizes
+
+
+def prepare(config: QatConfig, run_dir: Path) -> tuple[keras.Model, ModelConfig, dict[str, Any]]:
+    """Write and return the original, its configuration and meta facts: the float network, folded.
+
+    It stays in the run, so that a resume needs nothing else.
+    """
+    path = run_dir / ORIGINAL
+    if not path.exists():
+        model, network, meta = load_model(config.weights)
+        folded = fold(model, network)
+        save_model(folded.model, folded.config, path, meta)
+    return load_model(path)
+
+
+def quantization_meta(config: QatConfig, ranges: Ranges) -> dict[str, Any]:
+    """What convert.py reads back from the weights file."""
+    return {"quantization": {"size": [config.size, config.size], "ranges": {k: list(v) for k, v in ranges.items()}}}
+
+
+def start_point(
+    original: FoldedNetwork, config: QatConfig, run_dir: Path, meta: dict[str, Any]
+) -> tuple[FoldedNetwork, Ranges]:
+    """The network as the recipe leaves it, and its ranges; computed once per run. Weights that were tuned before keep
+    theirs."""
+    path = run_dir / START
+    if not path.exists() and "quantization" in meta:
+        save_model(original.model, original.config, path, meta)
+    if not path.exists():
+        paths = find_images(config.data_dirs, config.recipe.calibration_images)
+        images = load_images(paths, config.size, config.size, antialias=original.config.antialias)
+        int8 = quantize(original, images, config.recipe)
+        save_model(int8.network.model, original.config, path, meta | quantization_meta(config, int8.ranges))
+    model, network, meta = load_model(path)
+    ranges = {name: (low, high) for name, (low, high) in meta["quantization"]["ranges"].items()}
+    return FoldedNetwork.of(model, network), ranges
+
+
+def run_all(config: QatConfig, run_dir: Path) -> None:
+    """Everything that the run has not done yet.
+
+    Raises:
+        ValueError: data that cannot be used, or a loss that is not finite.
+    """
+    samples, sizes = read_samples(config)
+    original, network, meta = prepare(config, run_dir)
+    teacher = config.distillation.teacher if config.distillation else ""
+    mine = part("quantization-aware tuning", config.steps * config.batch, [config.size], config.data_dirs, teacher)
+    parts = [*(meta.get("parts") or ()), mine]
+    origin = meta.get("source", Path(config.weights).name)
+    meta = meta | {"source": f"{origin}; quantization-aware tuning by rf_keras"}
+    meta |= {"parts": parts, "images_seen": images_seen(parts)}
+    meta.pop("ap", None)
+    start, ranges = start_point(FoldedNetwork.of(load_model(run_dir / ORIGINAL)[0], network), config, run_dir, meta)
+    simulated = simulate(start, ranges, learn_ranges=config.learn_ranges)
+    result = Tuner(original, network, config, samples, sizes, run_dir).run(simulated)
+    for name, weights in ((LAST, result.set_average), (BEST, result.set_best)):
+        tuned = write_back(weights(), start)  # frozen ones come back rounded to float32
+        final = tuned if config.learn_ranges else ranges
+        save_model(start.model, network, run_dir / name, meta | quantization_meta(config, final))

@@ -1,0 +1,1 @@
+"""Learning from another detector: its answers as targets, corrected by labels where those know more."""

@@ -1,0 +1,198 @@
+"""Run a detector over labelled images and score it: AP and landmark error. Rules: `wider_ap`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+from tqdm import tqdm
+
+from rf_keras.config import ModelConfig, default_threshold
+from rf_keras.evaluation.ground_truth import Truth, truth_of_samples
+from rf_keras.evaluation.keras_detector import InputSize, KerasDetector, parse_size
+from rf_keras.evaluation.wider_ap import (
+    SUBSETS,
+    Curve,
+    Matches,
+    average_precision,
+    first_on_face,
+    match_detections,
+)
+from rf_keras.model_file import load_model
+from rf_keras.wider import Sample
+from tflite.detector import FaceDetector
+from tflite.images import read_image
+from tflite.postprocess import Detections
+from tflite.spec import ModelSpec
+
+AP_SCORE_THRESHOLD = 0.02  # low, so that the curve reaches high recall
+DEFAULT_SIZE = 640
+SIZE_EDGES = (0, 16, 32, 64, 128, np.inf)  # √(w·h) of the true box, pixels of the image
+
+Detect = Callable[[np.ndarray], Detections]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageResult:
+    """What was found in one image, and which face each detection belongs to."""
+
+    truth: Truth
+    found: Detections
+    matches: Matches
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Results of a data set: `metrics` is what the JSON holds, `curves` are those of the AP figures in it."""
+
+    metrics: dict[str, Any]
+    curves: dict[str, Curve]
+    images: list[ImageResult]
+
+
+def face_sizes(boxes: np.ndarray) -> np.ndarray:
+    """√(w·h) in pixels of boxes [N, 4] x1 y1 x2 y2, at least 0."""
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    return np.sqrt(sides[:, 0] * sides[:, 1])
+
+
+def evaluate(detect: Detect, truths: Sequence[Truth], progress: bool = True) -> Evaluation:
+    """Run a detector over images and score it.
+
+    Args:
+        detect: uint8 BGR image → detections in its pixels, with a low score threshold.
+        truths: the images and their faces.
+        progress: show a progress bar.
+
+    Returns:
+        `metrics` with easy, medium, hard (percent; None without .mat files), all (percent, over valid faces), nme (of
+        the face size, over matched faces with known landmarks; None if there are none), images, faces, and
+        by_size: range of √(w·h) in image pixels → its ap (percent) and faces. There, unmatched detections of other
+        sizes are ignored, as are detections on faces of other sizes.
+
+    Raises:
+        ImageError: an image cannot be read. A figure over fewer images would be another figure.
+    """
+    results = []
+    for truth in tqdm(truths, unit="image", desc="evaluate", disable=None if progress else True, leave=False):
+        found = detect(read_image(truth.image))
+        results.append(ImageResult(truth, found, match_detections(found.boxes, found.scores, truth.boxes)))
+    matches = [r.matches for r in results]
+    curves = {"all": average_precision(matches, [t.valid for t in truths])}
+    subsets = SUBSETS if truths and truths[0].counted else ()
+    for subset in subsets:
+        curves[subset] = average_precision(matches, [t.counted[subset] for t in truths])
+    metrics: dict[str, Any] = dict.fromkeys(SUBSETS)
+    metrics |= {name: 100 * curves[name].ap for name in (*subsets, "all")}
+    metrics |= {
+        "nme": landmark_error(results),
+        "images": len(truths),
+        "faces": int(sum(np.count_nonzero(t.valid) for t in truths)),
+        "by_size": _by_size(results),
+    }
+    return Evaluation(metrics, curves, results)
+
+
+def _by_size(results: Sequence[ImageResult]) -> dict[str, dict[str, Any]]:
+    table = {}
+    for low, high in itertools.pairwise(SIZE_EDGES):
+        counted, left_out = [], []
+        for r in results:
+            true, found = face_sizes(r.truth.boxes), face_sizes(r.found.boxes)[r.matches.order]
+            counted.append(r.truth.valid & (true >= low) & (true < high))
+            left_out.append((r.matches.face < 0) & ~((found >= low) & (found < high)))
+        faces = int(sum(np.count_nonzero(c) for c in counted))
+        ap = 100 * average_precision([r.matches for r in results], counted, left_out).ap if faces else None
+        table[f"{low}-{high}" if np.isfinite(high) else f"{low}+"] = {"ap": ap, "faces": faces}
+    return table
+
+
+def landmark_error(results: Sequence[ImageResult]) -> float | None:
+    """Mean over matched faces with known landmarks of (mean distance of the five points) / √(w·h)."""
+    errors = []
+    for r in results:
+        first = first_on_face(r.matches)
+        face, found = r.matches.face[first], r.matches.order[first]
+        true = r.truth.landmarks[face]  # [M, 5, 2]
+        known = r.truth.valid[face] & (true != -1).any(axis=(1, 2))
+        distance = np.linalg.norm(r.found.landmarks[found] - true, axis=-1).mean(axis=-1)
+        errors.append((distance / np.maximum(face_sizes(r.truth.boxes[face]), 1e-6))[known])
+    every = np.concatenate(errors) if errors else np.zeros(0)
+    return float(every.mean()) if len(every) else None
+
+
+def evaluate_keras(
+    model: keras.Model,
+    config: ModelConfig,
+    samples: Sequence[Sample],
+    size: int,
+    detector: KerasDetector | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Metrics of a float model on labelled samples, letterboxed into `size` pixels; what training validates with.
+
+    Args:
+        model, config: the network.
+        samples: labelled images.
+        size: multiple of 32.
+        detector: a `KerasDetector` of this model and size to use again; it saves tracing the graph each time.
+        progress: show a progress bar.
+    """
+    detector = detector or KerasDetector(model, config, InputSize.square(size))
+    return evaluate(_for_ap(detector), truth_of_samples(samples), progress).metrics | {"size": size}
+
+
+def _for_ap(detector: KerasDetector | FaceDetector) -> Detect:
+    return lambda image: detector.detect(image, AP_SCORE_THRESHOLD, ModelSpec.iou_threshold)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model ready to be evaluated.
+
+    Attributes:
+        for_ap: detects with a threshold low enough for AP.
+        in_use: detects as the model's users do, at its own thresholds.
+        threshold: of the score in use.
+        size: of the input, as `parse_size` takes it.
+        interpreter: what runs it.
+    """
+
+    for_ap: Detect
+    in_use: Detect
+    threshold: float
+    size: str
+    interpreter: str
+
+
+def open_detector(model: str | Path, size: str | None) -> Opened:
+    """Load a weights file or a .tflite file for evaluation.
+
+    Args:
+        model: path; `.tflite` runs in the device runtime, everything else in Keras.
+        size: as `parse_size`; None means 640, or a .tflite file's own.
+
+    Raises:
+        ValueError: one line for the user: unreadable model, unknown size, or one the model cannot take.
+    """
+    if Path(model).suffix == ".tflite":
+        device = FaceDetector(model)
+        height, width = device.spec.input_height, device.spec.input_width
+        own = str(height) if height == width else f"{height}x{width}"
+        if size is not None and str(parse_size(size)) != own:
+            raise ValueError(f"{model}: takes {own} pixels, --size is {size}; a .tflite file has one size")
+        return Opened(_for_ap(device), device.detect, device.spec.score_threshold, own, device.interpreter_name)
+    wanted = parse_size(size if size is not None else str(DEFAULT_SIZE))
+    network, config, meta = load_model(model)
+    name = f"tf_keras {keras.__version__} float"
+    detector, threshold = KerasDetector(network, config, wanted), default_threshold(meta)
+
+    def in_use(image: np.ndarray) -> Detections:
+        return detector.detect(image, threshold, ModelSpec.iou_threshold)
+
+    return Opened(_for_ap(detector), in_use, threshold, str(wanted), name)

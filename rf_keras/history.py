@@ -1,0 +1,37 @@
+"""What a weights file tells of how it came to be: `parts` of its meta facts, one for each run, the first one first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+PART = ("what", "images", "sizes", "data", "teacher")
+
+
+def part(what: str, images: int, sizes: Sequence[int], data_dirs: Sequence[str], teacher: str) -> dict[str, Any]:
+    """One run: what it was, images seen, their sides in pixels, its data folders' names and its teacher's file name."""
+    names = [Path(folder).name for folder in data_dirs]
+    return dict(zip(PART, (what, images, list(sizes), names, Path(teacher).name), strict=True))
+
+
+def images_seen(parts: Sequence[dict[str, Any]]) -> int:
+    """Images of all parts together."""
+    return sum(int(one["images"]) for one in parts)
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Parts from a JSON file, for weights that came to be elsewhere.
+
+    Raises:
+        ValueError: it is no list of objects with the keys of `PART`.
+    """
+    try:
+        parts = json.loads(path.read_text())
+        fits = isinstance(parts, list) and all(sorted(one) == sorted(PART) for one in parts)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    if not fits:
+        raise ValueError(f"{path}: expected a list of objects with {', '.join(PART)}")
+    return parts

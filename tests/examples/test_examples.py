@@ -1,0 +1,66 @@
+"""Each example as a user runs it; they are short enough to read."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import matplotlib.cbook
+import numpy as np
+import pytest
+
+from tests.quantization.conftest import photos, tiny, weights_file  # noqa: F401  # fixtures
+from tflite.images import read_image
+from tflite.spec import read_spec
+
+PHOTO = Path(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+
+
+def run(root: Path, folder: Path, *command: str | Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    path = root / "examples" / command[0]
+    result = subprocess.run([sys.executable, path, *command[1:]], cwd=folder, env=environment, capture_output=True)
+    assert result.returncode == 0, result.stderr.decode()
+    return result.stdout.decode()
+
+
+def test_examples_are_short(root: Path) -> None:
+    files = sorted((root / "examples").glob("*.py"))
+    assert [path.name for path in files] == ["convert_in_python.py", "detect_photo.py", "webcam.py"]
+    for path in files:
+        assert 10 <= len(path.read_text(encoding="utf-8").splitlines()) <= 25
+
+
+def test_detect_photo(root: Path, tmp_path: Path) -> None:
+    (line,) = run(root, tmp_path, "detect_photo.py", PHOTO).splitlines()
+    assert line.startswith("0.90 at 181,126-349,334, nose at (266.2")
+    assert (read_image(tmp_path / "faces.jpg") != read_image(PHOTO)).any()
+
+
+def test_webcam_on_a_small_video(root: Path, tmp_path: Path) -> None:
+    image = cv2.resize(read_image(PHOTO), (256, 300))
+    writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (256, 300))
+    for frame in (image, np.zeros_like(image)):
+        writer.write(frame)
+    writer.release()
+    first, second = run(root, tmp_path, "webcam.py", "v.avi").splitlines()
+    assert first.startswith("frame 0: Detections(1 face, best score 0.") and second == "frame 1: Detections(0 faces)"
+
+
+def test_convert_in_python(
+    root: Path,
+    weights_file: Path,  # noqa: F811
+    photos: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "m.tflite"
+    monkeypatch.setattr(sys, "argv", ["convert_in_python.py", str(weights_file), str(photos), str(output), "64"])
+    runpy.run_path(str(root / "examples" / "convert_in_python.py"), run_name="__main__")
+    assert read_spec(output).quantization == "int8-ptq" and read_spec(output).input_width == 64
+    assert "default threshold 0.5, runs on ai_edge_litert" in capsys.readouterr().out

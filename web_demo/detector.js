@@ -1,0 +1,157 @@
+/**
+ * `FaceDetector`: one model file in, faces of pictures out. Twin of tflite/detector.py.
+ *
+ *     import { FaceDetector } from './detector.js';
+ *     import { readImage, pixelsOf } from './image.js';
+ *
+ *     const detector = await FaceDetector.load('models/retinaface.tflite');
+ *     const faces = detector.detect(pixelsOf(await readImage(file)));
+ */
+
+import { Decoder, checkTensor } from './decode.js';
+import { readSignature } from './flatbuffer.js';
+import { Letterbox, applyTable, inputTable } from './letterbox.js';
+import { Interpreter, loadLiteRt } from './litert.js';
+import { selectFaces } from './postprocess.js';
+import { readSpec } from './spec.js';
+
+/** @typedef {import('./postprocess.js').Face} Face */
+/** @typedef {import('./letterbox.js').Pixels} Pixels */
+/** @typedef {import('./flatbuffer.js').TensorInfo} TensorInfo */
+
+/** Where the build puts LiteRT: beside this file. */
+const LITERT = new URL('litert/', import.meta.url);
+
+export class FaceDetector {
+  /** @type {Letterbox | undefined} */
+  #letterbox;
+  #decoder;
+  #table;
+  #interpreter;
+
+  /**
+   * Use `FaceDetector.load`.
+   *
+   * @param {import('./spec.js').ModelSpec} spec
+   * @param {import('./flatbuffer.js').Signature} signature
+   * @param {Uint8Array} model
+   * @param {import('./litert.js').LiteRtWasm} wasm
+   * @param {string} name
+   */
+  constructor(spec, signature, model, wasm, name) {
+    /** The model's metadata: input size, default thresholds, … */
+    this.spec = spec;
+    this.name = name;
+    this.#decoder = new Decoder(spec, signature.outputs, name);
+    this.#table = inputTable(spec.mean, /** @type {TensorInfo} */ (signature.inputs.get('image')));
+    this.#interpreter = new Interpreter(model, signature, wasm, name);
+  }
+
+  /**
+   * @param {string | URL | Blob | ArrayBuffer} source a .tflite file written by quantization/convert.py: its address, a
+   *   chosen file, or its bytes
+   * @param {object} [options]
+   * @param {URL | string} [options.litert] folder of LiteRT's WebAssembly files, `litert/` beside this file by default
+   * @param {string} [options.name] what to call the model in errors
+   * @returns {Promise<FaceDetector>}
+   * @throws {import('./spec.js').SpecError} no TFLite model, or its metadata is missing or invalid
+   * @throws {import('./flatbuffer.js').ModelError} LiteRT cannot load it, or its tensors contradict the metadata
+   * @throws {Error} the file or LiteRT cannot be fetched, or the browser has no WebAssembly
+   */
+  static async load(source, { litert = LITERT, name = nameOf(source) } = {}) {
+    const runtime = loadLiteRt(litert); // while the model is on its way
+    runtime.catch(() => {}); // reported below, unless the model's own error comes first
+    const model = new Uint8Array(await bytesOf(source, name));
+    const spec = await readSpec(model, name);
+    const signature = readSignature(model, name);
+    const image = /** @type {TensorInfo} */ (signature.inputs.get('image'));
+    checkTensor(name, 'image', image, [1, spec.inputHeight, spec.inputWidth, 3]);
+    return new FaceDetector(spec, signature, model, await runtime, name);
+  }
+
+  /**
+   * Find the faces of one picture.
+   *
+   * @param {Pixels} image ImageData, or R, G, B, alpha bytes with width and height; alpha is not looked at
+   * @param {object} [options]
+   * @param {number} [options.scoreThreshold] smallest probability, 0-1; the model's own by default
+   * @param {number} [options.iouThreshold] of two boxes overlapping more, the weaker is dropped; the model's own by
+   *   default
+   * @param {(stage: 'letterbox' | 'table' | 'invoke' | 'decode' | 'nms') => void} [options.mark] called at the end of
+   *   each stage
+   * @returns {Face[]} by score descending, in image pixels
+   * @throws {RangeError} the image has no pixels or other than it says, or a threshold is outside 0-1
+   * @throws {import('./flatbuffer.js').ModelError} LiteRT fails
+   */
+  detect(image, { scoreThreshold, iouThreshold, mark = () => {} } = {}) {
+    const { data, width, height } = image;
+    if (!(width >= 1 && height >= 1 && data.length === width * height * 4)) {
+      throw new RangeError(`image is ${width}×${height} with ${data.length} bytes, expected four for each pixel`);
+    }
+    const letterbox = this.#letterboxFor(image);
+    const pixels = letterbox.apply(image);
+    mark('letterbox');
+    this.#interpreter.writeInput((input) => applyTable(pixels, this.#table, input));
+    mark('table');
+    const outputs = this.#interpreter.run();
+    mark('invoke');
+    const found = this.#decoder.decode(outputs, scoreThreshold ?? this.spec.scoreThreshold);
+    mark('decode');
+    const faces = selectFaces(found, this.spec, image, letterbox.scale, iouThreshold ?? this.spec.iouThreshold);
+    mark('nms');
+    return faces;
+  }
+
+  /** Run once on a blank picture: the first call allocates and packs weights and takes longer. */
+  warmUp() {
+    const { inputHeight: height, inputWidth: width } = this.spec;
+    this.detect({ data: new Uint8Array(height * width * 4), height, width });
+  }
+
+  /** Bytes of WebAssembly memory, all detectors of this page or worker together; it never shrinks. */
+  get memoryBytes() {
+    return this.#interpreter.memoryBytes;
+  }
+
+  /** Free the model; the detector cannot be used afterwards. */
+  close() {
+    this.#interpreter.close();
+  }
+
+  /**
+   * @param {Pixels} image
+   * @returns {Letterbox} kept from picture to picture of the same size, as a video's are
+   */
+  #letterboxFor({ height, width }) {
+    const last = this.#letterbox;
+    if (last && last.imageHeight === height && last.imageWidth === width) return last;
+    const { inputHeight, inputWidth, mean, antialias } = this.spec;
+    this.#letterbox = new Letterbox(height, width, inputHeight, inputWidth, mean, antialias);
+    return this.#letterbox;
+  }
+}
+
+/** @param {string | URL | Blob | ArrayBuffer} source */
+function nameOf(source) {
+  if (source instanceof ArrayBuffer) return 'model';
+  if (source instanceof Blob) return source instanceof File ? source.name : 'model';
+  return String(source);
+}
+
+/**
+ * @param {string | URL | Blob | ArrayBuffer} source
+ * @param {string} name
+ * @returns {Promise<ArrayBuffer>}
+ */
+async function bytesOf(source, name) {
+  if (source instanceof ArrayBuffer) return source;
+  if (source instanceof Blob) return source.arrayBuffer();
+  let response;
+  try {
+    response = await fetch(source);
+  } catch (error) {
+    throw new Error(`${name}: cannot be fetched (${/** @type {Error} */ (error).message})`);
+  }
+  if (!response.ok) throw new Error(`${name}: cannot be fetched (${response.status} ${response.statusText})`);
+  return response.arrayBuffer();
+}
