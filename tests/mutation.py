@@ -127,7 +127,7 @@ def import_once(tree: Path) -> None:
         mode = py_compile.PycInvalidationMode.CHECKED_HASH
         compileall.compile_dir(tree / name, quiet=2, invalidation_mode=mode)
     os.environ["PYTHONPATH"] = str(tree)
-    os.environ.pop("CI", None)  # where it is set tests fail for want of ../shared/data
+    os.environ.pop("CI", None)  # where it is set tests fail for want of the photos beside the clone
     import rf_keras  # noqa: F401
 
     for name in SHARED_IMPORTS:

@@ -43,8 +43,8 @@ def test_epsilon_and_a_convs_own_bias_are_folded_too(conv: type[keras.layers.Lay
     random = np.random.default_rng(0)
     model.set_weights([random.uniform(0.1, 1, weights.shape) for weights in model.get_weights()])
     pixels = random.uniform(-1, 1, (1, 8, 9, 3)).astype(np.float32)
-    folded, _ = fold(model, TINY)
-    np.testing.assert_allclose(folded(pixels), model(pixels), rtol=1e-4, atol=1e-4)
+    folded = fold(model, TINY)
+    np.testing.assert_allclose(folded.model(pixels), model(pixels), rtol=1e-4, atol=1e-4)
 
 
 def test_a_conv_with_another_reader_keeps_its_batch_norm() -> None:
