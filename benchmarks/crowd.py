@@ -91,7 +91,7 @@ def measure(detector: FaceDetector, counts: Sequence[int], rounds: int) -> list[
 def run(options: Options) -> dict[str, Any]:
     """Measure, print the figures and return them."""
     cv2.setNumThreads(1)
-    with FaceDetector(options.model, num_threads=1) as detector:
+    with FaceDetector(options.model, num_threads=1, input_size=None) as detector:
         side = min(detector.spec.input_height, detector.spec.input_width)
         counts = [count for count in COUNTS if count <= (side // CELL) ** 2]
         report = {"model": str(options.model), "interpreter": detector.interpreter_name, "threads": 1}

@@ -111,7 +111,7 @@ def run(options: Options) -> dict[str, Any]:
         "models": {},
     }
     for model in options.models:
-        with FaceDetector(model, num_threads=1) as detector:
+        with FaceDetector(model, num_threads=1, input_size=None) as detector:
             results = evaluate(partial(detector.detect, score_threshold=THRESHOLDS[0]), truths).images
             own = detector.spec.score_threshold
             rows = operating_points(results, options.min_face)
@@ -120,9 +120,8 @@ def run(options: Options) -> dict[str, Any]:
                 "own_threshold": own,
                 "rows": rows,
             }
-        print(
-            f"{model}, {report['models'][model]['interpreter']}, {len(truths)} images, faces ≥ {options.min_face:g} px"
-        )
+        interpreter = report["models"][str(model)]["interpreter"]
+        print(f"{model}, {interpreter}, {len(truths)} images, faces ≥ {options.min_face:g} px")
         print(f"{'threshold':>10}{'recall %':>10}{'precision %':>13}{'false alarms':>14}")
         for row in rows:
             mark = "  the file's own" if row["threshold"] == own else ""

@@ -14,7 +14,7 @@ from rf_keras.config import ModelConfig
 
 
 def to_tflite(model: keras.Model, config: ModelConfig, kind: str) -> bytes:
-    """Convert a model of fixed input size.
+    """Convert a model of fixed input size. The file runs at others too, after the interpreter's `resize_tensor_input`.
 
     Args:
         model: folded for fp32, fp16 and dynamic; made by `simulate.simulate` for int8 (its fake-quants carry the
@@ -24,7 +24,7 @@ def to_tflite(model: keras.Model, config: ModelConfig, kind: str) -> bytes:
 
     Returns:
         The flatbuffer, without metadata: one input `image` [1, H, W, 3], outputs `score_8` … `landmark_32` in its
-        signature, all float32, or all int8 for kind int8, whose ops `rewrite.rewrite` has made faster.
+        signature, all float32, or all int8 for kind int8. `rewrite.rewrite` has freed it of its size.
     """
     height, width = model.input.shape[1:3]
     names = signature_names(config)
@@ -49,4 +49,4 @@ def to_tflite(model: keras.Model, config: ModelConfig, kind: str) -> bytes:
             converter.inference_input_type = tf.int8
             converter.inference_output_type = tf.int8
         content = bytes(converter.convert())
-    return rewrite(content) if kind == "int8" else content
+    return rewrite(content)

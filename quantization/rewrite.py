@@ -1,14 +1,18 @@
-"""Rewrites of an int8 file that change its time and not one bit of what it says (times in BUILD_NOTES).
+"""Rewrites of a file that free it of its input's height and width, change its time and not one bit of its outputs.
+
+The interpreter's own resize then makes any H×W of one file, as long as both are multiples of 32: convolutions infer
+their shapes, and no constant that these rewrites leave behind holds a height or a width.
 
 *Pairs of columns.* XNNPACK's kernels, by the names in its sources (`c8`, `c4`), multiply int8 channels in groups of
 eight on x86 and on Arm with i8mm (four on Arm without), per position of the kernel. The image's three channels leave
 most of a group empty, nine times over. Two pixels side by side are six channels, which is another view of the same
 bytes, and a 3×3 kernel that moves by two pixels is then a 3×2 kernel that moves by one pair: six positions of six
-channels. The added weights are 0, so every sum is what it was.
+channels. The added weights are 0, so every sum is what it was. The view's shape is computed from the image's; the
+interpreters do that once, when they allocate.
 
-*Repetition by concatenation.* LiteRT 2.3.0 leaves int8 RESIZE_NEAREST_NEIGHBOR out of what it gives to XNNPACK, which
-cuts the network into three parts that run one by one. Each pixel beside itself, and each row behind itself, is the same
-enlargement by two, and made of ops that XNNPACK gets.
+*Enlargement by copies.* LiteRT 2.3.0 leaves RESIZE_NEAREST_NEIGHBOR out of what it gives to XNNPACK, which cuts the
+network into three parts that run one by one, and the op's size is a constant. Four copies of each pixel as one pixel's
+channels, laid out as a square, are the same enlargement by two.
 """
 
 from __future__ import annotations
@@ -27,19 +31,19 @@ def builtin_of(code: Any) -> int:
 
 
 def rewrite(content: bytes) -> bytes:
-    """An int8 .tflite file (without appended metadata) with both rewrites where they fit, else as it is.
+    """A .tflite file (without appended metadata) with both rewrites where they fit, else as it is.
 
     Args:
         content: as TensorFlow's converter writes it. Pairs: its first two ops are a PAD of the image by one pixel on
-            every side and a 3×3 CONV_2D of stride 2, as `backbones.conv_bn` makes them, and the image has even sides.
-            Concatenation: each RESIZE_NEAREST_NEIGHBOR doubles both sides.
+            every side and a 3×3 CONV_2D of stride 2, as `backbones.conv_bn` makes them, both int8, and the image has
+            even sides. Copies: each RESIZE_NEAREST_NEIGHBOR of int8 or float32 doubles both sides.
 
     Returns:
         A file with the same inputs and outputs, equal to the last bit.
     """
     editor = Editor(content)
     pair_columns(editor)
-    repeat_by_concatenation(editor)
+    enlarge_by_copies(editor)
     return editor.content()
 
 
@@ -78,9 +82,10 @@ class Editor:
         self.model.buffers.append(buffer)
         return self._add(name, array.shape, self.schema.TensorType.INT32, None, len(self.model.buffers) - 1)
 
-    def tensor(self, name: str, shape: tuple[int, ...], like: Any) -> int:
-        """A new tensor with the type and scale of another; its index."""
-        return self._add(name, shape, like.type, like.quantization, 0)
+    def tensor(self, name: str, shape: tuple[int, ...], like: Any = None) -> int:
+        """A new tensor with the type and scale of another, or of type int32; its index."""
+        kind, quantization = (self.schema.TensorType.INT32, None) if like is None else (like.type, like.quantization)
+        return self._add(name, shape, kind, quantization, 0)
 
     def _add(self, name: str, shape: tuple[int, ...], kind: int, quantization: Any, buffer: int) -> int:
         tensor = self.schema.TensorT()
@@ -89,30 +94,27 @@ class Editor:
         self.graph.tensors.append(tensor)
         return len(self.graph.tensors) - 1
 
-    def reshape(self, source: int, target: int) -> Any:
-        """An op that views `source` in the shape of `target`."""
-        name, shape = self.graph.tensors[target].name.decode(), self.graph.tensors[target].shape
-        options = self.schema.ReshapeOptionsT()
-        options.newShape = np.array(shape, np.int32)
-        inputs = [source, self.constant(f"{name}/shape", shape)]
-        return self._operation("Reshape", self.schema.BuiltinOperator.RESHAPE, 1, inputs, target, options)
+    def operation(self, name: str, version: int, inputs: list[int], target: int, **options: Any) -> Any:
+        """A new op.
 
-    def concatenation(self, sources: list[int], target: int, axis: int) -> Any:
-        """An op that joins int8 tensors of one scale."""
-        options = self.schema.ConcatenationOptionsT()
-        options.axis = axis
-        return self._operation("Concatenation", self.schema.BuiltinOperator.CONCATENATION, 2, sources, target, options)
-
-    def _operation(self, name: str, builtin: int, version: int, inputs: list[int], target: int, options: Any) -> Any:
+        Args:
+            name: as in `schema.BuiltinOperator`, e.g. "DEPTH_TO_SPACE".
+            version: of its kernel.
+            inputs, target: indices of its input tensors and of its output.
+            options: fields of the schema's options of this op.
+        """
+        kind = "".join(part.capitalize() for part in name.split("_")) + "Options"
         operation = self.schema.OperatorT()
-        operation.opcodeIndex = self._opcode(builtin, version)
+        operation.opcodeIndex = self._opcode(getattr(self.schema.BuiltinOperator, name), version)
         operation.inputs, operation.outputs = np.array(inputs, np.int32), np.array([target], np.int32)
-        operation.builtinOptionsType = getattr(self.schema.BuiltinOptions, f"{name}Options")
-        operation.builtinOptions = options
+        operation.builtinOptionsType = getattr(self.schema.BuiltinOptions, kind)
+        operation.builtinOptions = getattr(self.schema, f"{kind}T")()
+        for field, value in options.items():
+            setattr(operation.builtinOptions, field, value)
         return operation
 
     def _opcode(self, builtin: int, version: int) -> int:
-        """Index of an op's code, added where the file has none. `version`: of its int8 kernel."""
+        """Index of an op's code, added where the file has none."""
         for index, code in enumerate(self.model.operatorCodes):
             if builtin_of(code) == builtin and code.version >= version:
                 return index
@@ -125,7 +127,7 @@ class Editor:
 
 def pair_columns(editor: Editor) -> None:
     """The first conv reads pairs of columns: RESHAPE [1, H, W, C] → [1, H, W/2, 2C], PAD of one row above and one pair
-    on the left, CONV_2D of 3×2 with stride 2×1."""
+    on the left, CONV_2D of 3×2 with stride 2×1. The RESHAPE's shape is the image's own (1, H), then −1 and 2C."""
     graph, schema = editor.graph, editor.schema
     if [editor.builtin(op) for op in graph.operators[:2]] != [
         schema.BuiltinOperator.PAD,
@@ -145,8 +147,9 @@ def pair_columns(editor: Editor) -> None:
         or width % 2
     ):
         return
+    source = int(pad.inputs[0])
     pairs = editor.tensor("image_pairs", (1, height, width // 2, 2 * channels), image)
-    graph.operators.insert(0, editor.reshape(int(pad.inputs[0]), pairs))
+    graph.operators[:0] = view_of_pairs(editor, source, pairs, 2 * channels)
     margins = editor.constant("image_pairs/margins", [[0, 0], [1, 0], [1, 0], [0, 0]])
     pad.inputs = np.array([pairs, margins], np.int32)
     # Another name: `layer_error` compares tensors with the float network's by their names.
@@ -158,6 +161,23 @@ def pair_columns(editor: Editor) -> None:
     editor.changed = True
 
 
+def view_of_pairs(editor: Editor, image: int, pairs: int, channels: int) -> list[Any]:
+    """Ops that view `image` [1, H, W, C] as `pairs` [1, H, W/2, channels] for any H and even W: the image's SHAPE gives
+    RESHAPE the 1 and the H, what else it needs is constant: −1 and the channels."""
+    shape, rows, target = (
+        editor.tensor(name, (length,))
+        for name, length in (("image_shape", 4), ("image_shape/rows", 2), ("image_pairs/shape", 4))
+    )
+    span = [editor.constant(f"image_shape/{name}", [i]) for name, i in (("begin", 0), ("end", 2), ("step", 1))]
+    rest = editor.constant("image_pairs/rest", [-1, channels])
+    return [
+        editor.operation("SHAPE", 1, [image], shape, outType=editor.schema.TensorType.INT32),
+        editor.operation("STRIDED_SLICE", 1, [shape, *span], rows),
+        editor.operation("CONCATENATION", 1, [rows, rest], target),
+        editor.operation("RESHAPE", 1, [image, target], pairs),
+    ]
+
+
 def paired_kernel(kernel: np.ndarray) -> np.ndarray:
     """[N, 3, 3, C] → [N, 3, 2, 2C]: of columns −1, 0 and 1 about pixel 2x, −1 is the right half of pair x − 1, whose
     left half counts nothing, and 0 and 1 are pair x."""
@@ -165,27 +185,25 @@ def paired_kernel(kernel: np.ndarray) -> np.ndarray:
     return columns.reshape(*kernel.shape[:2], 2, 2 * kernel.shape[3])
 
 
-def repeat_by_concatenation(editor: Editor) -> None:
-    """Each RESIZE_NEAREST_NEIGHBOR [1, H, W, C] → [1, 2H, 2W, C] becomes two CONCATENATIONs and a RESHAPE."""
+def enlarge_by_copies(editor: Editor) -> None:
+    """Each RESIZE_NEAREST_NEIGHBOR [1, H, W, C] → [1, 2H, 2W, C] becomes a CONCATENATION of four copies along the
+    channels, and a DEPTH_TO_SPACE of blocks of 2×2."""
     graph, operators = editor.graph, []
     for operation in graph.operators:
         source, target = int(operation.inputs[0]), int(operation.outputs[0])
         small, large = graph.tensors[source], graph.tensors[target]
         if (
             editor.builtin(operation) != editor.schema.BuiltinOperator.RESIZE_NEAREST_NEIGHBOR
-            or small.type != editor.schema.TensorType.INT8
+            or small.type not in (editor.schema.TensorType.INT8, editor.schema.TensorType.FLOAT32)
             or tuple(large.shape[1:3]) != (2 * small.shape[1], 2 * small.shape[2])
         ):
             operators.append(operation)
             continue
         _, height, width, channels = (int(side) for side in small.shape)
-        name = large.name.decode()
-        wide = editor.tensor(f"{name}/pixels_twice", (1, height, width, 2 * channels), small)
-        high = editor.tensor(f"{name}/rows_twice", (1, height, 2 * width, 2 * channels), small)
+        copies = editor.tensor(f"{large.name.decode()}/copies", (1, height, width, 4 * channels), small)
         operators += [
-            editor.concatenation([source, source], wide, axis=3),
-            editor.concatenation([wide, wide], high, axis=2),
-            editor.reshape(high, target),  # [H, 2, W, 2, C] in memory
+            editor.operation("CONCATENATION", 2, [source] * 4, copies, axis=3),
+            editor.operation("DEPTH_TO_SPACE", 1, [copies], target, blockSize=2),
         ]
         editor.changed = True
     graph.operators = operators

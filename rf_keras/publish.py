@@ -42,6 +42,7 @@ class Options:
     history: Path | None = option(
         None, "JSON file: a list of the runs before those that --weights knows of, each with " + ", ".join(PART)
     )
+    license: str | None = option(None, "terms to keep in the file, e.g. 'MIT' (default: as --weights says)")
     split: str | None = option(None, "with --metrics: what was measured, e.g. 'my photos, 317 images, LiteRT 2.3.0'")
 
 
@@ -110,6 +111,8 @@ def run(options: Options) -> None:
     if options.history:
         parts = read_history(options.history) + (meta.get("parts") or [])
         meta = meta | {"parts": parts, "images_seen": images_seen(parts)}
+    if options.license is not None:
+        meta = meta | {"license": options.license}
     if options.antialias is not None:
         config = dataclasses.replace(config, antialias=options.antialias)
     round_kernels(model, options.significant_bits)

@@ -50,9 +50,10 @@ class Run:
             if strategy.num_replicas_in_sync > 1:
                 synchronize_bn(self.model)
             self.parts: list[dict[str, Any]] = []
+            self.license = ""
             if config.init:
                 source, network, meta = load_model(config.init)
-                self.parts = meta.get("parts") or []
+                self.parts, self.license = meta.get("parts") or [], str(meta.get("license", ""))
                 copy_weights(source, network, self.model, config.model, config.init)
             if config.freeze_bn:
                 for layer in self.model.layers:
@@ -108,6 +109,7 @@ class Run:
         parts = [*self.parts, mine]
         return {
             "source": "trained by rf_keras.train",
+            "license": self.license,
             "images_seen": images_seen(parts),
             "parts": parts,
             "train": config_to_dict(self.config),

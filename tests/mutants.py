@@ -517,7 +517,7 @@ EXPORT = changes(
     ("            layer.alpha = alpha\n", "            pass\n"),
     ("converter.target_spec.supported_types = [tf.float16]", "pass"),
     ("converter.inference_input_type = tf.int8", "pass"),
-    ("return rewrite(content) if kind", "return content if kind"),
+    ("return rewrite(content)", "return content"),
     ("tf.TensorSpec((1, height, width, 3), tf.float32", "tf.TensorSpec((None, height, width, 3), tf.float32"),
     ('if self.tensors[index].dtype.kind == "f"', 'if self.tensors[index].dtype == "float64"'),
 )
@@ -531,7 +531,13 @@ REWRITE = changes(
     ("(options.strideH, options.strideW, options.padding) != (2, 2, schema.Padding.VALID)", "options.strideH != 2"),
     ("        or height % 2\n", ""),
     ("        or width % 2\n", ""),
-    ("small.type != editor.schema.TensorType.INT8", "False"),
+    ("small.type not in (editor.schema.TensorType.INT8, editor.schema.TensorType.FLOAT32)", "False"),
+    (
+        "small.type not in (editor.schema.TensorType.INT8, editor.schema.TensorType.FLOAT32)",
+        "small.type != editor.schema.TensorType.INT8",
+    ),
+    ('("end", 2)', '("end", 3)'),
+    ("target, blockSize=2)", "target, blockSize=4)"),
     ("!= (2 * small.shape[1], 2 * small.shape[2])", "!= (2 * small.shape[1], large.shape[2])"),
     ("builtin_of(code) == builtin and code.version >= version", "builtin_of(code) == builtin"),
     ("np.pad(kernel, ((0, 0), (0, 0), (1, 0), (0, 0)))", "np.pad(kernel, ((0, 0), (0, 0), (0, 1), (0, 0)))"),

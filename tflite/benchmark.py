@@ -25,6 +25,7 @@ from tflite.images import read_image
 from tflite.interpreter import ModelError
 from tflite.messages import printable
 from tflite.outputs import OutputPlan, UsageError, check_text_file
+from tflite.shapes import AUTO, InputSize, parse_input_size, size_text
 from tflite.shipped import DEFAULT_NAME, find_model
 
 END_TO_END = "end_to_end"
@@ -39,8 +40,9 @@ import time; start = time.perf_counter()
 import sys, resource
 from tflite.detector import FaceDetector
 from tflite.images import read_image
+from tflite.shapes import parse_input_size
 imported = time.perf_counter()
-detector = FaceDetector(sys.argv[1], int(sys.argv[2]))
+detector = FaceDetector(sys.argv[1], int(sys.argv[2]), parse_input_size(sys.argv[4]))
 loaded = time.perf_counter()
 if sys.argv[3]:
     image = read_image(sys.argv[3])
@@ -64,6 +66,9 @@ class BenchmarkOptions:
 
     model: str = option(DEFAULT_NAME, "model file (.tflite), or the name of a shipped one")
     image: str | None = option(None, "image to detect in (grey noise of 640×480, without faces, where not given)")
+    input_size: InputSize = option(
+        AUTO, "pixels of the network's input: auto, HEIGHTxWIDTH or own, as for tflite.detect", parse=parse_input_size
+    )
     threads: tuple[int, ...] = option((1,), "numbers of interpreter threads to measure, e.g. 1,2,4", low=1, high=256)
     runs: int = option(100, "timed runs per number of threads", low=1)
     json: Path | None = option(None, "file to write the figures to")
@@ -82,14 +87,14 @@ def measure_stages(detector: FaceDetector, image: np.ndarray, runs: int) -> dict
     return times
 
 
-def measure_cold_start(model: str, threads: int, image: str | None) -> dict[str, Any]:
+def measure_cold_start(model: str, threads: int, image: str | None, input_size: InputSize = AUTO) -> dict[str, Any]:
     """A fresh process: median ms of the parts of its start (`cold_start_ms`), its peak memory and, on Linux, the part
     of its memory that is anonymous, not pages of files (`peak_memory_mb`, `anonymous_memory_mb`, MB of 10⁶ bytes)."""
     rows = []
     memory: list[list[float]] = []
     for _ in range(COLD_STARTS):
         start = time.perf_counter()
-        command = [sys.executable, "-c", COLD_START, model, str(threads), image or ""]
+        command = [sys.executable, "-c", COLD_START, model, str(threads), image or "", size_text(input_size)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert process.stdout is not None
         parts = [1000 * float(part) for part in process.stdout.readline().split()]
@@ -132,16 +137,16 @@ def benchmark(options: BenchmarkOptions) -> dict[str, Any]:
         image = np.random.default_rng(0).integers(100, 156, (480, 640, 3), dtype=np.uint8)
     report: dict[str, Any] = {f"{stage}_ms": {} for stage in (*STAGES, END_TO_END)}
     for count in options.threads:
-        with FaceDetector(path, count) as detector:
+        with FaceDetector(path, count, options.input_size) as detector:
             cv2.setNumThreads(count)
             times = measure_stages(detector, image, options.runs)
             report["faces"] = len(detector.detect(image))
             report["interpreter"] = detector.interpreter_name
-            report["input"] = [detector.spec.input_height, detector.spec.input_width]
+            report["input"] = list(detector.input_shape(*image.shape[:2]))
         for stage, values in times.items():
             p50, p90 = np.percentile(values, (50, 90)).round(3).tolist()
             report[f"{stage}_ms"][str(count)] = {"p50": p50, "p90": p90}
-    report |= measure_cold_start(str(path), options.threads[0], options.image)
+    report |= measure_cold_start(str(path), options.threads[0], options.image, options.input_size)
     report |= {
         "model": str(path),
         "model_bytes": path.stat().st_size,

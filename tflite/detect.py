@@ -38,6 +38,7 @@ from tflite.messages import Console, note, printable
 from tflite.outputs import UsageError
 from tflite.postprocess import Detections
 from tflite.results import STDOUT, STDOUT_NAMES, PipeClosed, Results, Stopped
+from tflite.shapes import InputSize
 from tflite.signals import Interrupted, Signals
 from tflite.tiling import detect_tiled
 from tflite.video import Video
@@ -47,17 +48,18 @@ PIPE_CLOSED_CODE = 141  # 128 + SIGPIPE
 Find = Callable[[np.ndarray], Detections]
 
 
-def load_detector(model: str, num_threads: int | None) -> FaceDetector:
+def load_detector(model: str, num_threads: int | None, input_size: InputSize) -> FaceDetector:
     """The detector the flags ask for; says which interpreter runs.
 
     Raises:
         SpecError, ModelError: the model cannot be used.
     """
-    detector = FaceDetector(model, num_threads)
+    detector = FaceDetector(model, num_threads, input_size)
     cv2.setNumThreads(detector.num_threads)
     spec = detector.spec
+    height, width = input_size if isinstance(input_size, tuple) else (spec.input_height, spec.input_width)
     note(
-        f"{detector.name}: {spec.quantization} {spec.input_width}×{spec.input_height}, {detector.interpreter_name}, "
+        f"{detector.name}: {spec.quantization} {width}×{height}, {detector.interpreter_name}, "
         f"{detector.num_threads} thread{'s' * (detector.num_threads != 1)}"
     )
     return detector
@@ -195,7 +197,7 @@ def _run(options: DetectOptions, inputs: list[tuple[Path, Path]], signals: Signa
     video = Video(options.source) if options.source else None
     names = None if video else {str(path): name for path, name in inputs}
     results = Results(options, names, video.fps if video else 0.0, console)
-    detector = load_detector(options.model, options.num_threads)
+    detector = load_detector(options.model, options.num_threads, options.input_size)
 
     def find(image: np.ndarray) -> Detections:
         if options.tile:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tflite.command import option
+from tflite.shapes import AUTO, InputSize, parse_input_size
 from tflite.shipped import DEFAULT_NAME
 
 
@@ -14,6 +15,12 @@ class DetectOptions:
 
     images: tuple[str, ...] = option((), "image files, folders, patterns, or - for stdin", arguments="only")
     model: str = option(DEFAULT_NAME, "model file (.tflite), or the name of a shipped one: fast_320, mnet025_640, …")
+    input_size: InputSize = option(
+        AUTO,
+        "pixels of the network's input: auto (the least that holds the picture at the model's own scale), HEIGHTxWIDTH "
+        "of multiples of 32 from 64 to 1280, or own (the model's)",
+        parse=parse_input_size,
+    )
     source: str | None = option(None, "video file, or number of a camera (0 is the first), in place of images")
     output: str | None = option(
         None, "annotated image or video (a file, for one input) or folder (keeps names below a folder)"

@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tflite.anchors import feature_size, make_anchors
-from tflite.decode import VALUES_PER_ANCHOR, decode_outputs
+from tflite.decode import decode_outputs
 from tflite.images import image_array
-from tflite.interpreter import ModelError, load_interpreter, tensor_details
+from tflite.interpreter import ModelError, load_interpreter
 from tflite.messages import one_line, printable
 from tflite.postprocess import Detections, detections_from_candidates
-from tflite.preprocess import InputWriter
+from tflite.prepared import FixedShapeError, Prepared
+from tflite.shapes import AUTO, InputSize, auto_shape, check_input_size
 from tflite.shipped import find_model
 from tflite.spec import ModelSpec, read_model, read_spec
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_DEFAULT_THREADS = 4  # small convolutions gain little beyond
+# Interpreters kept at a shape each, the latest used; one more takes 12 to 14 MB for 640×480 pixels. Beyond, the one
+# longest unused is resized, which takes about half the time of running it.
+MAX_PREPARED = 4
 STAGES = ("letterbox", "table", "invoke", "decode", "nms")  # of a detection, in order
 
 
@@ -36,17 +40,6 @@ def default_threads() -> int:
     """One per CPU core this process may use, at most 4."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MAX_DEFAULT_THREADS)
-
-
-def _check_tensor(name: str, tensor: str, details: dict[str, Any], shape: tuple[int, ...]) -> None:
-    found = tuple(int(side) for side in details["shape"])
-    if found != shape:
-        raise ModelError(f"{name}: tensor {tensor!r} has the shape {list(found)}, its metadata needs {list(shape)}")
-    dtype = np.dtype(details["dtype"])
-    if dtype not in (np.dtype(np.int8), np.dtype(np.float32)):
-        raise ModelError(f"{name}: tensor {tensor!r} is {dtype}, expected int8 or float32")
-    if dtype == np.int8 and not 0 < details["quantization"][0] < np.inf:
-        raise ModelError(f"{name}: tensor {tensor!r} is int8 without a quantization scale")
 
 
 def _threshold(given: float | None, default: float, what: str) -> float:
@@ -67,25 +60,37 @@ class FaceDetector:
         model: short name of a shipped model ("fast_640", "fast_320", "mnet025_640", "mnet025_320"), path of a .tflite
             file written by quantization/convert.py, or its bytes; by default "fast_640".
         num_threads: threads of the interpreter; by default one per core, at most 4.
+        input_size: of the network's input, in pixels: "auto", the smallest rectangle of multiples of 32 that holds the
+            picture at the model's own scale (`tflite.shapes.auto_shape`): the same faces without computing the empty
+            part; (height, width), multiples of 32 from 64 to 1,280: every picture is scaled to fit it; None, the
+            model's own, as a file that runs at no other has it anyway.
 
     Attributes:
-        spec: the model's metadata: input size, default thresholds, …
+        spec: the model's metadata: its own input size, default thresholds, …
         name: the model, as errors name it.
         interpreter_name: package and version of the interpreter that runs, e.g. "ai_edge_litert 2.3.0".
         num_threads: as used.
+        input_size: as given.
 
     Raises:
         tflite.spec.SpecError: no TFLite model, or its metadata is missing or invalid.
-        ModelError: no interpreter loads it, or its tensors contradict the metadata.
+        ModelError: no interpreter loads it, its tensors contradict the metadata, or it does not run at `input_size`.
+        ValueError: `num_threads` or `input_size` is none.
 
     A detector may be shared between threads: a lock lets one call in at a time. For parallel work make one per thread,
     or one per process: it can be pickled, and a forked process loads the model anew on its first call.
     """
 
-    def __init__(self, model: str | Path | bytes | None = None, num_threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: str | Path | bytes | None = None,
+        num_threads: int | None = None,
+        input_size: InputSize = AUTO,
+    ) -> None:
         if num_threads is not None and num_threads < 1:
             raise ValueError(f"num_threads is {num_threads}, expected at least 1")
         self.num_threads = num_threads or default_threads()
+        self.input_size = check_input_size(input_size)
         if isinstance(model, bytes):
             self.name, self._model = "model", model
         else:
@@ -97,45 +102,54 @@ class FaceDetector:
     def _start(self) -> None:
         self._lock = threading.Lock()
         self.spec: ModelSpec = read_spec(self._model, self.name)
-        self._interpreter: Any = None
+        self._own = self.spec.input_height, self.spec.input_width
+        self._prepared: OrderedDict[tuple[int, int], Prepared] = OrderedDict()  # by shape, the latest used last
+        self._fixed = False  # a resize was refused
         with self._lock:
-            self._load()
-        # Only now: the tensors have confirmed the metadata, which alone could ask for gigabytes of anchors.
-        height, width = self.spec.input_height, self.spec.input_width
-        self._anchors = make_anchors(height, width, self.spec.strides, self.spec.anchor_sizes)
+            self._latest = self.input_size if isinstance(self.input_size, tuple) else self._own
+            self._prepared[self._latest] = self._load().at(self._latest)
+        self._unused = True  # no picture was seen: the first may take this interpreter for its shape
         _detectors.add(self)
 
-    def _load(self) -> None:
-        """Make the interpreter; check the tensors against the metadata once, and keep what every call needs."""
-        spec = self.spec
+    def _load(self) -> Prepared:
+        """One more interpreter, at the model's own shape, checked against the metadata."""
         interpreter, self.interpreter_name = load_interpreter(self._model, self.num_threads, self.name)
-        source, outputs = tensor_details(interpreter, self.name)
-        _check_tensor(self.name, "image", source, (1, spec.input_height, spec.input_width, 3))
-        self._input_index = source["index"]
-        scale, zero_point = source["quantization"]
-        self._writer = InputWriter(
-            spec.input_height, spec.input_width, spec.mean, scale, zero_point, source["dtype"], spec.antialias
-        )
-        self._outputs: dict[str, int] = {}
-        self._quantization: dict[str, tuple[float, int]] = {}
-        for stride, sizes in zip(spec.strides, spec.anchor_sizes, strict=True):
-            rows, columns = feature_size(spec.input_height, stride), feature_size(spec.input_width, stride)
-            for kind, values in VALUES_PER_ANCHOR.items():
-                tensor = f"{kind}_{stride}"
-                if tensor not in outputs:
-                    raise ModelError(f"{self.name}: no output {tensor!r}, the model has {sorted(outputs)}")
-                _check_tensor(self.name, tensor, outputs[tensor], (1, rows, columns, len(sizes) * values))
-                self._outputs[tensor] = outputs[tensor]["index"]
-                self._quantization[tensor] = outputs[tensor]["quantization"]
-        self._interpreter = interpreter
+        return Prepared(interpreter, self.spec, self.name, self._own)
 
-    def _open_interpreter(self) -> Any:
-        """The interpreter, loaded anew in a forked process; the caller holds the lock."""
-        if self._interpreter is None:
-            if not self._model:
-                raise ValueError("the detector is closed")
-            self._load()
-        return self._interpreter
+    def input_shape(self, image_height: int, image_width: int) -> tuple[int, int]:
+        """(height, width) in pixels of the network's input for an image of this size in pixels."""
+        if isinstance(self.input_size, tuple):
+            return self.input_size
+        if self.input_size is None or self._fixed:
+            return self._own
+        return auto_shape(image_height, image_width, *self._own)
+
+    def _prepare(self, shape: tuple[int, int]) -> Prepared:
+        """An interpreter at this shape, also in a forked process, where none is left; the caller holds the lock.
+
+        Raises:
+            FixedShapeError: the file cannot be resized to it.
+        """
+        if not self._model:
+            raise ValueError("the detector is closed")
+        if shape not in self._prepared:
+            if self._prepared and (self._unused or len(self._prepared) == MAX_PREPARED):
+                taken = self._prepared.popitem(last=False)[1]
+            else:
+                taken = self._load()
+            self._prepared[shape] = taken.at(shape)
+        self._prepared.move_to_end(shape)
+        self._unused, self._latest = False, shape
+        return self._prepared[shape]
+
+    def _prepare_for(self, image: np.ndarray) -> Prepared:
+        try:
+            return self._prepare(self.input_shape(*image.shape[:2]))
+        except FixedShapeError:
+            if self.input_size != AUTO:
+                raise
+            self._fixed = True
+            return self._prepare(self._own)
 
     def detect(
         self,
@@ -185,7 +199,7 @@ class FaceDetector:
             ValueError: the detector is closed.
         """
         with self._lock:
-            self._open_interpreter().invoke()
+            self._prepare(self._latest).interpreter.invoke()
 
     def _detect(
         self,
@@ -199,11 +213,11 @@ class FaceDetector:
         iou_threshold = _threshold(iou_threshold, self.spec.iou_threshold, "IoU")
         with self._lock:
             # A function of its own: its views are gone when the lock is free for another thread.
-            return self._run(self._open_interpreter(), image, score_threshold, iou_threshold, mark)
+            return self._run(self._prepare_for(image), image, score_threshold, iou_threshold, mark)
 
     def _run(
         self,
-        interpreter: Any,
+        prepared: Prepared,
         image: np.ndarray,
         score_threshold: float,
         iou_threshold: float,
@@ -211,18 +225,19 @@ class FaceDetector:
     ) -> Detections:
         # Views into the interpreter's memory; none may be alive during invoke(), which could move it.
         outputs: dict[str, np.ndarray] = {}
+        interpreter = prepared.interpreter
         try:
-            picture, scale = self._writer.resize(image)
+            picture, scale = prepared.writer.resize(image)
             mark("letterbox")
             try:
-                self._writer.write(picture, interpreter.tensor(self._input_index)()[0])
+                prepared.writer.write(picture, interpreter.tensor(prepared.input_index)()[0])
                 mark("table")
                 interpreter.invoke()
                 mark("invoke")
-                outputs |= {name: interpreter.tensor(index)() for name, index in self._outputs.items()}
+                outputs |= {name: interpreter.tensor(index)() for name, index in prepared.outputs.items()}
             except (RuntimeError, ValueError) as error:
                 raise ModelError(f"{self.name}: the interpreter cannot run the model ({one_line(error)})") from error
-            found = decode_outputs(outputs, self._anchors, self.spec, score_threshold, self._quantization)
+            found = decode_outputs(outputs, prepared.anchors, self.spec, score_threshold, prepared.quantization)
             mark("decode")
             faces = detections_from_candidates(found, self.spec, image.shape[:2], scale, iou_threshold)
             mark("nms")
@@ -236,14 +251,19 @@ class FaceDetector:
                 chain = chain.__cause__
             raise
 
-    def warm_up(self) -> None:
-        """Run once on a blank image: the first call allocates and packs weights and takes longer."""
-        self.detect(np.zeros((self.spec.input_height, self.spec.input_width, 3), np.uint8))
+    def warm_up(self, image_height: int | None = None, image_width: int | None = None) -> None:
+        """Run once on a blank image: the first call allocates and packs weights and takes longer.
+
+        Args:
+            image_height, image_width: of the images to come, in pixels; by default the model's own input size.
+        """
+        self.detect(np.zeros((image_height or self._own[0], image_width or self._own[1], 3), np.uint8))
 
     def close(self) -> None:
         """Free the interpreter; `detect` then raises ValueError."""
         with self._lock:
-            self._interpreter, self._model = None, b""
+            self._prepared.clear()
+            self._model = b""
 
     def __enter__(self) -> FaceDetector:
         return self
@@ -252,13 +272,14 @@ class FaceDetector:
         self.close()
 
     def __repr__(self) -> str:
-        return f"FaceDetector({self.name!r}, num_threads={self.num_threads})"
+        size = "" if self.input_size == AUTO else f", input_size={self.input_size!r}"
+        return f"FaceDetector({self.name!r}, num_threads={self.num_threads}{size})"
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs to load the same model: pickling, `multiprocessing` with spawn."""
         if not self._model:
             raise ValueError("the detector is closed and cannot be pickled")
-        return {"name": self.name, "num_threads": self.num_threads, "_model": self._model}
+        return {key: self.__dict__[key] for key in ("name", "num_threads", "input_size", "_model")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -267,12 +288,12 @@ class FaceDetector:
     def _forked(self) -> None:
         """In a forked process: another thread may have held the lock, and the interpreter's own threads are gone.
 
-        Freeing the interpreter would wait for them for ever, so it is left alone, with one reference that nobody drops.
+        Freeing an interpreter would wait for them for ever: each is left alone, with one reference that nobody drops.
         """
         self._lock = threading.Lock()
-        if self._interpreter is not None:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._interpreter))
-            self._interpreter = None
+        for prepared in self._prepared.values():
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(prepared.interpreter))
+        self._prepared.clear()
 
 
 _detectors: weakref.WeakSet[FaceDetector] = weakref.WeakSet()

@@ -105,6 +105,17 @@ def load_interpreter(model: bytes, num_threads: int, name: str = "model") -> tup
     raise ModelError(f"{name}: no interpreter loads this model ({'; '.join(reasons)})")
 
 
+def resize(interpreter: Any, index: int, shape: tuple[int, ...]) -> None:
+    """Give an input tensor another shape, and allocate the others anew for it.
+
+    Raises:
+        RuntimeError, ValueError: an op refuses; the interpreter is then of no more use.
+    """
+    with _loading, _without_information():
+        interpreter.resize_tensor_input(index, shape)
+        interpreter.allocate_tensors()
+
+
 def _version(package: str) -> str:
     own = getattr(sys.modules.get(package), "__version__", None)
     if isinstance(own, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import cv2
@@ -150,6 +151,15 @@ def table_as_affine(table: np.ndarray, scale: float, zero_point: int, mean: Sequ
     return matrix if np.array_equal(written, np.broadcast_to(table[:, None], shape)) else None
 
 
+@functools.lru_cache(maxsize=8)
+def _tables(
+    mean: tuple[float, ...], scale: float, zero_point: int, dtype: np.dtype
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`input_table` and `table_as_affine`: the trial takes a millisecond, and is one for all shapes of a model."""
+    table = input_table(mean, scale, zero_point, dtype)
+    return table, table_as_affine(table, scale, zero_point, mean)
+
+
 class InputWriter:
     """Letterbox and table in one go for one input size: equal to `apply_table(letterbox(image))`, without its copies.
 
@@ -174,11 +184,10 @@ class InputWriter:
     ) -> None:
         self._antialias = antialias
         self._halved: list[np.ndarray] = []
-        self._table = table = input_table(mean, scale, zero_point, dtype)
-        self._affine = table_as_affine(table, scale, zero_point, mean)
+        self._table, self._affine = _tables(tuple(mean), float(scale), int(zero_point), np.dtype(dtype))
         self._canvas = np.empty((height, width, 3), np.uint8)
         row = pad_row(mean, width)
-        self._pad_row = table[row, np.arange(3)]  # [width, 3] of the input's type
+        self._pad_row = self._table[row, np.arange(3)]  # [width, 3] of the input's type
 
     def resize(self, image: np.ndarray) -> tuple[np.ndarray, float]:
         """The picture at its size inside the input, a view valid until the next call, and the scale."""

@@ -97,7 +97,7 @@ async function listModels() {
   /** @type {{file: string, bytes: number, height: number, width: number}[]} */
   const list = await response.json();
   for (const { file, bytes, height, width } of list) {
-    const label = `${file.replace(/^retinaface_|\.tflite$/g, '')}, ${width}×${height}, ${(bytes / 1e6).toFixed(1)} MB`;
+    const label = `${file.replace(/^retinaface_|_int8|\.tflite$/g, '')}, ${width}×${height}, ${(bytes / 1e6).toFixed(1)} MB`;
     models.add(new Option(label, `models/${file}`));
   }
   models.add(new Option('your own .tflite …', 'own'));

@@ -9,7 +9,7 @@
  */
 
 import { Decoder, checkTensor } from './decode.js';
-import { readSignature } from './flatbuffer.js';
+import { ModelError, readSignature } from './flatbuffer.js';
 import { Letterbox, applyTable, inputTable } from './letterbox.js';
 import { Interpreter, loadLiteRt } from './litert.js';
 import { selectFaces } from './postprocess.js';
@@ -18,6 +18,8 @@ import { readSpec } from './spec.js';
 /** @typedef {import('./postprocess.js').Face} Face */
 /** @typedef {import('./letterbox.js').Pixels} Pixels */
 /** @typedef {import('./flatbuffer.js').TensorInfo} TensorInfo */
+
+const MOST_BYTES = 256e6; // of a model; WebAssembly gets a copy
 
 /** Where the build puts LiteRT: beside this file. */
 const LITERT = new URL('litert/', import.meta.url);
@@ -145,7 +147,12 @@ function nameOf(source) {
  */
 async function bytesOf(source, name) {
   if (source instanceof ArrayBuffer) return source;
-  if (source instanceof Blob) return source.arrayBuffer();
+  if (source instanceof Blob) {
+    if (source.size > MOST_BYTES) {
+      throw new ModelError(`${name}: the file has ${source.size} bytes, expected a model of at most ${MOST_BYTES}`);
+    }
+    return source.arrayBuffer();
+  }
   let response;
   try {
     response = await fetch(source);

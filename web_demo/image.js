@@ -5,6 +5,8 @@ export class ImageError extends Error {
   name = 'ImageError';
 }
 
+const MOST_PIXELS = 100e6; // of a picture: four bytes each, more than once on the way
+
 /** @typedef {OffscreenCanvasRenderingContext2D | CanvasRenderingContext2D} Context */
 
 /** @type {Context | null} */
@@ -16,16 +18,23 @@ let context = null;
  * @param {Blob} file in any format that the browser reads
  * @param {string} name what to call it in errors
  * @returns {Promise<ImageBitmap>} with the colours as stored, as Python reads them: no colour profile is applied
- * @throws {ImageError} damaged, or no picture
+ * @throws {ImageError} damaged, no picture, or more than 100 megapixels
  */
 export async function readImage(file, name = file instanceof File ? file.name : 'image') {
   if (!file.size) throw new ImageError(`${name}: the file is empty, expected an image`);
+  let bitmap;
   try {
-    return await createImageBitmap(file, { colorSpaceConversion: 'none', premultiplyAlpha: 'none' });
+    bitmap = await createImageBitmap(file, { colorSpaceConversion: 'none', premultiplyAlpha: 'none' });
   } catch (error) {
     const reason = /** @type {Error} */ (error).message;
     throw new ImageError(`${name}: cannot decode ${file.size} bytes (${reason}), expected a complete image`);
   }
+  const { width, height } = bitmap;
+  if (width * height <= MOST_PIXELS) return bitmap;
+  bitmap.close();
+  throw new ImageError(
+    `${name}: the picture has ${width}×${height} pixels, expected at most ${MOST_PIXELS / 1e6} million`,
+  );
 }
 
 /**

@@ -7,26 +7,37 @@
  * @returns {Promise<void>}
  */
 export async function followFrames(video, use, signal) {
-  let wake = (/** @type {number} */ _seconds) => {};
-  signal.addEventListener('abort', () => wake(0), { once: true }); // once for all frames: a listener each would pile up
-  for (;;) {
-    const seconds = await new Promise((/** @type {(seconds: number) => void} */ resolve) => {
-      wake = resolve;
-      whenNewFrame(video, resolve, signal);
+  /** @type {number | null} */
+  let fresh = null; // time of the newest frame that was not looked at; of a paused video no other will come
+  let wake = () => {};
+  const listen = () =>
+    whenNewFrame(video, signal, (seconds) => {
+      fresh = seconds;
+      wake();
+      listen();
     });
-    if (signal.aborted) return;
+  signal.addEventListener('abort', () => wake(), { once: true });
+  listen();
+  while (!signal.aborted) {
+    if (fresh === null) {
+      await new Promise((/** @type {(nothing: void) => void} */ resolve) => (wake = resolve));
+      continue;
+    }
+    const seconds = fresh;
+    fresh = null;
     if (video.videoWidth) await use(await createImageBitmap(video), seconds);
   }
 }
 
 /**
  * @param {HTMLVideoElement} video
+ * @param {AbortSignal} signal after which nothing is told
  * @param {(seconds: number) => void} tell called with its time when a frame is there that was not there before
- * @param {AbortSignal} signal
  */
-function whenNewFrame(video, tell, signal) {
+function whenNewFrame(video, signal, tell) {
+  if (signal.aborted) return;
   if ('requestVideoFrameCallback' in HTMLVideoElement.prototype) {
-    video.requestVideoFrameCallback((_, { mediaTime }) => tell(mediaTime));
+    video.requestVideoFrameCallback((_, { mediaTime }) => signal.aborted || tell(mediaTime));
     return;
   }
   const before = video.currentTime;

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from rf_keras.config import ModelConfig, default_threshold
 from rf_keras.evaluation.ground_truth import Truth, truth_of_samples
-from rf_keras.evaluation.keras_detector import InputSize, KerasDetector, parse_size
+from rf_keras.evaluation.keras_detector import DEFAULT_SIZE, InputSize, KerasDetector, parse_size
 from rf_keras.evaluation.wider_ap import (
     SUBSETS,
     Curve,
@@ -28,10 +28,10 @@ from rf_keras.wider import Sample
 from tflite.detector import FaceDetector
 from tflite.images import read_image
 from tflite.postprocess import Detections
+from tflite.shapes import AUTO
 from tflite.spec import ModelSpec
 
 AP_SCORE_THRESHOLD = 0.02  # low, so that the curve reaches high recall
-DEFAULT_SIZE = 640
 SIZE_EDGES = (0, 16, 32, 64, 128, np.inf)  # √(w·h) of the true box, pixels of the image
 
 Detect = Callable[[np.ndarray], Detections]
@@ -170,6 +170,15 @@ class Opened:
     interpreter: str
 
 
+def _open_device(model: str | Path, size: InputSize | None) -> Opened:
+    if size is not None and not size.auto and size.fixed is None:
+        raise ValueError(f"{model}: --size is {size}, expected auto, or a fixed size for a .tflite file")
+    device = FaceDetector(model, input_size=None if size is None else size.fixed or AUTO)
+    own = InputSize(fixed=(device.spec.input_height, device.spec.input_width))
+    threshold, used = device.spec.score_threshold, str(size or own)
+    return Opened(_for_ap(device), device.detect, threshold, used, device.interpreter_name)
+
+
 def open_detector(model: str | Path, size: str | None) -> Opened:
     """Load a weights file or a .tflite file for evaluation.
 
@@ -181,12 +190,7 @@ def open_detector(model: str | Path, size: str | None) -> Opened:
         ValueError: one line for the user: unreadable model, unknown size, or one the model cannot take.
     """
     if Path(model).suffix == ".tflite":
-        device = FaceDetector(model)
-        height, width = device.spec.input_height, device.spec.input_width
-        own = str(height) if height == width else f"{height}x{width}"
-        if size is not None and str(parse_size(size)) != own:
-            raise ValueError(f"{model}: takes {own} pixels, --size is {size}; a .tflite file has one size")
-        return Opened(_for_ap(device), device.detect, device.spec.score_threshold, own, device.interpreter_name)
+        return _open_device(model, None if size is None else parse_size(size))
     wanted = parse_size(size if size is not None else str(DEFAULT_SIZE))
     network, config, meta = load_model(model)
     name = f"tf_keras {keras.__version__} float"

@@ -83,7 +83,7 @@ def assert_python_faces(
     exchange.write_images(folder / "images.bin", images)
     jvm.proof("photos", library, model, folder / "images.bin", folder / "faces.bin")
     counts = []
-    with FaceDetector(model, num_threads=1) as detector:
+    with FaceDetector(model, num_threads=1, input_size=None) as detector:
         for i, (image, faces) in enumerate(
             zip(images, exchange.read_faces(folder / "faces.bin", len(images)), strict=True)
         ):

@@ -272,6 +272,25 @@ def letterbox_cases() -> list[dict[str, Any]]:
     return cases
 
 
+def auto_shape_cases() -> list[dict[str, Any]]:
+    """Input shapes for pictures: what is left of a model's own input where the letterboxed picture ends."""
+    cases = []
+    images = (
+        *((480, 640), (640, 480), (720, 1280), (1080, 1920), (1920, 1080), (3000, 4000), (1, 1), (1, 5000), (5000, 1)),
+        *((577, 1000), (601, 1000), (6000, 10000), (6004, 10000), (641, 640), (37, 911), (333, 250), (16384, 16383)),
+    )
+    for image in images:
+        for own in ((640, 640), (320, 320), (384, 640), (640, 480), (1280, 1280)):
+            # One side is the model's own; the other grows until the picture at that scale fits.
+            rows, columns = own
+            if own[0] * image[1] > own[1] * image[0]:
+                rows = next(side for side in range(64, own[0] + 32, 32) if side * image[1] >= own[1] * image[0])
+            else:
+                columns = next(side for side in range(64, own[1] + 32, 32) if side * image[0] >= own[0] * image[1])
+            cases.append({"image": image, "own": own, "input": (rows, columns)})
+    return cases
+
+
 class Writer:
     """Appends arrays to the binary file, each at a multiple of 4 bytes."""
 
@@ -321,10 +340,10 @@ def case_entry(case: Case, writer: Writer) -> dict[str, Any]:
 def main() -> None:
     writer = Writer()
     entries = [case_entry(case, writer) for case in make_cases()]
-    index = {"cases": entries, "tables": table_cases(), "letterbox": letterbox_cases()}
+    index = {"cases": entries, "tables": table_cases(), "letterbox": letterbox_cases(), "shapes": auto_shape_cases()}
     lines = ",\n".join(json.dumps(entry) for entry in entries)
     text = f'{{"cases": [\n{lines}\n],\n"tables": {json.dumps(index["tables"])},\n'
-    text += f'"letterbox": {json.dumps(index["letterbox"])}}}\n'
+    text += f'"letterbox": {json.dumps(index["letterbox"])},\n"shapes": {json.dumps(index["shapes"])}}}\n'
     (FOLDER / "golden.json").write_text(text)
     (FOLDER / "golden.bin").write_bytes(writer.data)
     counts = [entry["expected"]["count"] for entry in entries]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,8 @@ def test_the_command(root: Path, tmp_path: Path) -> None:
     model, _, meta = load_model(output)
     assert meta["quantization"] == ranges["quantization"], "convert.py goes by them"
     assert all((weight == 5.0).all() for weight in model.get_weights())
-    save_model(build_model(FAST), FAST, tmp_path / "wide.keras")
+    wide = replace(FAST, blocks=(1, 0))
+    save_model(build_model(wide), wide, tmp_path / "wide.keras")
     save_model(filled(DEEPER, 1.0), DEEPER, tmp_path / "deep.keras")
     bad = ("--output", tmp_path / "bad.keras")
     for others, message in (

@@ -18,13 +18,16 @@ from rf_keras.evaluate import Options, run
 from rf_keras.evaluation.ground_truth import Truth, read_truth
 from rf_keras.evaluation.keras_detector import InputSize, KerasDetector, parse_size
 from rf_keras.evaluation.pictures import mistakes
-from rf_keras.evaluation.scoring import Evaluation, evaluate, evaluate_keras, landmark_error
+from rf_keras.evaluation.scoring import Evaluation, evaluate, evaluate_keras, landmark_error, open_detector
 from rf_keras.model import build_model
 from rf_keras.model_file import save_model
 from rf_keras.wider import format_label, read_labels
 from tests.rf_keras.evaluation.test_wider_ap import write_ground_truth
-from tflite.detector import Detections
+from tests.tflite.conftest import build_model as device_model
+from tests.tflite.conftest import photo
+from tflite.detector import Detections, FaceDetector
 from tflite.preprocess import shrink
+from tflite.spec import ModelSpec, attach_spec
 
 LANDMARKS = np.array([[3, 3], [7, 3], [5, 5], [3, 8], [7, 8]], np.float32)
 CONFIG = ModelConfig(neck_channels=8, ssh_channels=8)
@@ -195,7 +198,12 @@ def test_empty_label_file_image_counts_its_false_alarms(data: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("640", InputSize.square(640)), ("480x640", InputSize(fixed=(480, 640))), ("original", InputSize())],
+    [
+        ("640", InputSize.square(640)),
+        ("480x640", InputSize(fixed=(480, 640))),
+        ("original", InputSize()),
+        ("auto", InputSize(auto=True)),
+    ],
 )
 def test_parse_size(text: str, size: InputSize) -> None:
     assert parse_size(text) == size
@@ -213,6 +221,7 @@ def test_unknown_sizes(text: str) -> None:
     [
         ("64", (64, 64), 0.5),
         ("original", (96, 128), 1.0),
+        ("auto", (480, 640), 5.0),  # as 640, without the part below the picture
         ("48,640", (64, 64), 0.5),  # short side 96 → 48; 48 × 64 padded to 64 × 64
         ("192,320", (192, 256), 2.0),  # enlarged
         ("192,192", (160, 192), 1.5),  # the long side is the limit: 144 × 192 padded
@@ -239,6 +248,19 @@ def test_detections_do_not_depend_on_padding(weights: Path) -> None:
     assert len(first) > 0
     for other in others:
         np.testing.assert_allclose(other.boxes, first.boxes, atol=1e-3)
+
+
+def test_a_device_file_at_other_sizes(tmp_path: Path) -> None:
+    model = tmp_path / "tiny.tflite"
+    model.write_bytes(attach_spec(device_model(64, 96, int8=False), ModelSpec(64, 96)))
+    image = photo(128, 96, ((32, 32, 32),))
+    own, auto, large = (open_detector(model, size) for size in (None, "auto", "128x96"))
+    assert (own.size, auto.size, large.size) == ("64x96", "auto", "128x96")
+    assert len(own.in_use(image)) == len(auto.in_use(image)) > 0
+    np.testing.assert_allclose(auto.in_use(image).boxes, own.in_use(image).boxes, atol=1e-3)
+    assert large.in_use(image) == FaceDetector(model, input_size=(128, 96)).detect(image)
+    with pytest.raises(ValueError, match="--size is original, expected auto, or a fixed size"):
+        open_detector(model, "original")
 
 
 def test_large_photos_are_halved_where_the_network_asks_for_it(weights: Path) -> None:

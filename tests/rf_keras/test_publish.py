@@ -64,12 +64,13 @@ def test_the_command_writes_a_smaller_file_with_its_figures(tmp_path: Path) -> N
     command += ["--output", str(tmp_path / "p.keras"), "--split", "photos", *(f"--metrics={path}" for path in files)]
     history = [{"what": "training", "images": 7, "sizes": [64], "data": ["train"], "teacher": ""}]
     (tmp_path / "history.json").write_text(json.dumps(history))
-    command += ["--antialias", "--history", str(tmp_path / "history.json")]
+    command += ["--antialias", "--history", str(tmp_path / "history.json"), "--license", "MIT"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "p.keras").stat().st_size < 0.8 * (tmp_path / "w.keras").stat().st_size
     _, config, meta = load_model(tmp_path / "p.keras")
     assert config == replace(SMALL, antialias=True) and meta["source"] == "test"
+    assert meta["license"] == "MIT"
     assert meta["parts"] == history and meta["images_seen"] == 7
     assert config.spec(64, 64).antialias and not SMALL.spec(64, 64).antialias
     assert meta["ap"] == {

@@ -12,11 +12,12 @@ from tflite.spec import ModelSpec, attach_spec
 HEIGHT, WIDTH = 64, 96
 
 
-def build_model(height: int, width: int, int8: bool) -> bytes:
+def build_model(height: int, width: int, int8: bool, fixed: bool = False) -> bytes:
     """A .tflite flatbuffer: one pooled 1×1 conv per output.
 
     An anchor's logit is 20·(mean brightness of its cell / 127 − 0.5) + 2 for the first anchor of a cell, 2 less for the
-    second; box and landmark deltas depend a little on the channels, so that no output is constant.
+    second; box and landmark deltas depend a little on the channels, so that no output is constant. `fixed`: with a
+    view in between, whose shapes are constants.
     """
     import tensorflow as tf
 
@@ -34,6 +35,8 @@ def build_model(height: int, width: int, int8: bool) -> bytes:
         @tf.function(input_signature=[tf.TensorSpec((1, height, width, 3), tf.float32, name="image")])
         def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
             outputs = {}
+            if fixed:
+                image = tf.reshape(tf.abs(tf.reshape(image, (1, height // 2, 2 * width, 3))), (1, height, width, 3))
             for name, (kernel, bias) in weights.items():
                 stride = int(name.rpartition("_")[2])
                 cells = tf.nn.avg_pool2d(image, stride, stride, "VALID")

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tflite.conftest import HEIGHT, WIDTH, photo
-from tflite.detector import STAGES, FaceDetector
+from tests.tflite.conftest import HEIGHT, WIDTH, build_model, photo
+from tflite.detector import MAX_PREPARED, STAGES, FaceDetector
 from tflite.images import ImageError
 from tflite.interpreter import ModelError
 from tflite.postprocess import Detections
+from tflite.prepared import FixedShapeError
 from tflite.preprocess import shrink
 from tflite.spec import ModelSpec, SpecError, attach_spec
 
@@ -255,3 +256,99 @@ def test_a_forked_process_detects_while_a_thread_of_its_parent_does(model_dir: P
 
 def test_repr_names_the_model(detector: FaceDetector) -> None:
     assert repr(detector) == f"FaceDetector({detector.name!r}, num_threads=1)"
+
+
+def close(a: Detections, b: Detections) -> bool:
+    return len(a) == len(b) > 0 and np.allclose(a.boxes, b.boxes, atol=1e-3) and np.allclose(a.scores, b.scores)
+
+
+@pytest.fixture(scope="module")
+def fixed_file(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """fp32.tflite with its size among its constants."""
+    path = tmp_path_factory.mktemp("fixed") / "fixed.tflite"
+    spec = FaceDetector(model_dir / "fp32.tflite", 1).spec
+    path.write_bytes(attach_spec(build_model(HEIGHT, WIDTH, int8=False, fixed=True), spec))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp32"])
+@pytest.mark.parametrize("size", [(128, 192), (64, 64), (128, 96), (96, 128)])
+def test_the_same_faces_at_the_pictures_shape(kind: str, size: tuple[int, int], model_dir: Path) -> None:
+    """Of cells of the picture alone, these models' outputs do not depend on what is beside or below."""
+    image = photo(*size, ((32, 32, 32), (16, 64, 16)))
+    own = FaceDetector(model_dir / f"{kind}.tflite", 1, input_size=None)
+    auto = FaceDetector(model_dir / f"{kind}.tflite", 1)
+    assert close(auto.detect(image), own.detect(image))
+    assert (own.input_shape(*size), auto.input_shape(*size)[0]) == ((HEIGHT, WIDTH), HEIGHT)
+
+
+def test_a_shape_that_is_asked_for(model_dir: Path) -> None:
+    """Twice as large an input finds what the picture at twice its size shows."""
+    image = photo(64, 96, ((16, 48, 8),))
+    large = np.repeat(np.repeat(image, 2, axis=0), 2, axis=1)
+    found = FaceDetector(model_dir / "fp32.tflite", 1, input_size=(128, 192)).detect(large)
+    assert len(found) > 0
+    tall = FaceDetector(model_dir / "fp32.tflite", 1, input_size=(256, 192))
+    assert tall.input_shape(1, 1) == (256, 192)
+    assert close(tall.detect(large), found)
+
+
+def test_shapes_come_and_go(model_dir: Path) -> None:
+    """More shapes than are kept, in turns: each has the faces that a detector of its own finds."""
+    sizes = [(64, 96), (64, 64), (96, 64), (32, 96), (64, 96), (50, 96), (64, 64)]
+    squares = ((8, 16, 16),)
+    detector = FaceDetector(model_dir / "int8.tflite", 1)
+    for height, width in sizes * 2:
+        image = photo(height, width, squares)
+        alone = FaceDetector(model_dir / "int8.tflite", 1)
+        assert detector.detect(image) == alone.detect(image)
+        assert detector.input_shape(height, width) == alone.input_shape(height, width)
+
+
+def test_few_shapes_are_kept(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    load = FaceDetector._load
+    monkeypatch.setattr(FaceDetector, "_load", lambda self: made.append(1) or load(self))
+    detector = FaceDetector(attach_spec((model_dir / "bare.tflite").read_bytes(), ModelSpec(64, 96)), 1)
+    for width in (96, 64, 96, 64):
+        detector.detect(photo(64, width, ()))
+    assert len(made) == 2, "one for each shape, and none beside"
+
+    made.clear()
+    wide = FaceDetector(attach_spec(build_model(64, 448, int8=False), ModelSpec(64, 448)), 1)
+    for width in range(64, 449, 32):
+        wide.detect(photo(64, width, ()))
+    assert len(made) == MAX_PREPARED
+
+
+def test_the_first_picture_takes_the_interpreter_there_is(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = FaceDetector(model_dir / "int8.tflite", 1)
+    monkeypatch.setattr(FaceDetector, "_load", lambda self: pytest.fail("one more interpreter"))
+    detector.detect(photo(64, 64, ()))
+    detector.invoke()
+
+
+def test_a_file_of_one_shape_is_used_at_that(fixed_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    image = photo(64, 64, ((16, 16, 16),))
+    detector = FaceDetector(fixed_file, 1)
+    assert detector.detect(image) == FaceDetector(fixed_file, 1, input_size=None).detect(image)
+    assert detector.input_shape(64, 64) == (HEIGHT, WIDTH)
+    assert len(detector.detect(image)) > 0
+    with pytest.raises(FixedShapeError, match=r"fixed\.tflite: runs at its own 64x96 only, .*64x64") as error:
+        FaceDetector(fixed_file, 1, input_size=(64, 64))
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("size", ["square", (64,), (64, 96, 3), (48, 96), (32, 96), (64, 1312), (64.0, 96.0), ()])
+def test_no_input_size(size: object, model_dir: Path) -> None:
+    with pytest.raises(ValueError, match=r"input size is .*, expected 'auto' or"):
+        FaceDetector(model_dir / "int8.tflite", 1, input_size=size)  # type: ignore[arg-type]
+
+
+def test_pickled_with_its_input_size(model_dir: Path) -> None:
+    detector = FaceDetector(model_dir / "int8.tflite", 1, input_size=(64, 64))
+    other = pickle.loads(pickle.dumps(detector))
+    assert other.input_size == (64, 64)
+    assert other.detect(photo()) == detector.detect(photo())
+    assert repr(other).endswith(", input_size=(64, 64))")

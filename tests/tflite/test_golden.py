@@ -13,6 +13,7 @@ from tflite.anchors import feature_size, make_anchors
 from tflite.decode import decode_outputs, min_quantized_score
 from tflite.postprocess import detections_from_candidates
 from tflite.preprocess import input_table, letterbox_size
+from tflite.shapes import auto_shape
 from tflite.spec import ModelSpec
 
 FOLDER = Path(__file__).resolve().parent.parent / "golden"
@@ -99,3 +100,8 @@ def test_files_are_what_the_script_writes() -> None:
             for key in set(fresh) - {"tensors", "expected"}:
                 assert json.loads(json.dumps(fresh[key])) == entry[key], key
             assert fresh["expected"]["count"] == entry["expected"]["count"]
+
+
+@pytest.mark.parametrize("case", INDEX["shapes"], ids=lambda case: f"{case['image']}-{case['own']}")
+def test_shapes(case: dict[str, Any]) -> None:
+    assert auto_shape(*case["image"], *case["own"]) == tuple(case["input"])

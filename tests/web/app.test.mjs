@@ -34,7 +34,8 @@ const ALLOWING = {
 const nextFaces = (page, fits = () => true) =>
   page.evaluate(
     (source) =>
-      new Promise((resolve) => {
+      new Promise((resolve, reject) => {
+        setTimeout(() => reject(new Error('no faces for a minute')), 60_000);
         const test = new Function(`return ${source}`)();
         document.addEventListener(
           'faces',
@@ -215,6 +216,27 @@ for (const name of /** @type {const} */ (['chromium', 'firefox'])) {
         assert.equal(await page.locator('#live').isVisible(), false);
         await other.close();
       }
+    });
+
+    test('a picture dropped, and one pasted', async () => {
+      const { context, page } = await visit(browser, served.address);
+      await ready(page);
+      for (const kind of ['drop', 'paste']) {
+        const there = nextFaces(page);
+        await page.evaluate(async (type) => {
+          const blob = await (await fetch('example.jpg')).blob();
+          const data = new DataTransfer();
+          data.items.add(new File([blob], `${type}.jpg`, { type: 'image/jpeg' }));
+          const event = new Event(type, { bubbles: true, cancelable: true });
+          Object.defineProperty(event, type === 'drop' ? 'dataTransfer' : 'clipboardData', { value: data });
+          document.getElementById('stage').dispatchEvent(event);
+        }, kind);
+        const { name: file, faces } = await there;
+        report(`${name}, ${kind}`, `${faces.length} face in ${file}`);
+        assert.equal(file, `${kind}.jpg`);
+        assert.equal(faces.length, 1);
+      }
+      await context.close();
     });
 
     test('a video: frames with their faces, pause, position', async () => {

@@ -150,7 +150,7 @@ class Expectation:
 
     def __init__(self, path: Path) -> None:
         self.spec = read_spec(path)
-        self.detector = FaceDetector(path, num_threads=1)
+        self.detector = FaceDetector(path, num_threads=1, input_size=None)
         self.interpreter, name = load_interpreter(path.read_bytes(), 1, path.name)
         assert name.startswith("ai_edge_litert"), name
         self.source, self.outputs = tensor_details(self.interpreter, path.name)
@@ -211,7 +211,7 @@ def write_camera(folder: Path, model: Path) -> None:
     patch = cv2.resize(image[20:420, 100:430], (198, 240), interpolation=cv2.INTER_AREA)
     frames = []
     film = cv2.VideoWriter(str(folder / "camera.webm"), cv2.VideoWriter.fourcc(*"VP80"), 10, (640, 480))
-    with (folder / "camera.y4m").open("wb") as out, FaceDetector(model, num_threads=1) as detector:
+    with (folder / "camera.y4m").open("wb") as out, FaceDetector(model, num_threads=1, input_size=None) as detector:
         out.write(b"YUV4MPEG2 W640 H480 F30:1 Ip A1:1 C420jpeg\n")
         for number in range(60):
             frame = camera_frame(patch, number)

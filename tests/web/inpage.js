@@ -91,6 +91,12 @@ export async function refusals(dist, model) {
     zeroed: () => FaceDetector.load(new File([zeroed], 'zeroed.tflite')),
     absent: () => FaceDetector.load('no_such.tflite'),
     picture: () => readImage(text),
+    huge: () => FaceDetector.load(new File(Array(9).fill(new Uint8Array(30e6)), 'huge.tflite')),
+    wide: async () => {
+      const canvas = new OffscreenCanvas(12000, 9000);
+      canvas.getContext('2d').fillRect(0, 0, 1, 1);
+      return readImage(await canvas.convertToBlob(), 'wide.png');
+    },
     nothing: () => readImage(new File([], 'nothing.png')),
     pixels: async () =>
       (await FaceDetector.load(model)).detect({

@@ -113,7 +113,7 @@ def test_a_detector_of_whole_pictures(tmp_path: Path) -> None:
 
 
 def test_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    image = cv2.imread(str(root / "docs" / "grace_hopper_faces.jpg"))
+    image = cv2.imread(str(root / "docs" / "img" / "grace_hopper_faces.jpg"))
     (tmp_path / "data" / "images").mkdir(parents=True)
     assert cv2.imwrite(str(tmp_path / "data" / "images" / "noise.png"), 255 - image)
     lines = ["# noise.png", *format_label(BOX[None], POINTS[None])]
@@ -122,7 +122,7 @@ def test_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     settings = {
         "model": model,
         "data_dir": tmp_path / "data",
-        "output": str(tmp_path / "out"),
+        "output": tmp_path / "out",
         "worst": 1,
         "size": None,
     }
