@@ -55,6 +55,11 @@ test-android: $(STAMP)
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info
 
+# Change the Python code in one place at a time; the tests must notice (minutes, thus not part of `test`).
+.PHONY: mutation
+mutation: $(STAMP)
+	$(BIN)/python -m tests.mutation
+
 # The browser demo: needs Node 20 and npm; its tests also Debian's chromium and firefox-esr. See web_demo/README.md.
 .PHONY: web-dist web test-web clean-web
 WEB_TEST := build/web_test

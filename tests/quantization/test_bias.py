@@ -11,6 +11,8 @@ from quantization.graph import CONVS, FoldedNetwork, Ranges
 from quantization.simulate import simulate
 from tflite.spec import ModelSpec
 
+from .conftest import TINY
+
 
 def mean_error(model: keras.Model, simulated: keras.Model, images: np.ndarray, name: str) -> float:
     """Mean over channels of |mean int8 output − mean float output| of one layer."""
@@ -65,3 +67,23 @@ def test_depths(folded: FoldedNetwork) -> None:
     depth = conv_depths(folded.model)
     assert depth["image"] == 0 and depth["stem_conv"] == 1 and depth["stem_act"] == 1
     assert depth["box_8"] == max(depth.values())
+
+
+def test_eight_images_spread_over_all_are_measured() -> None:
+    image = keras.Input((None, None, 3), name="image")
+    x = keras.layers.Conv2D(4, 3, name="stem_conv")(image)
+    model = keras.Model(image, keras.layers.Conv2D(3, 1, name="second_conv")(x))
+    network = FoldedNetwork.of(model, TINY)
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (16, 12, 12, 3), np.uint8)
+    # Steps of 24: each image has its own error.
+    ranges = {"image": (-125.0, 150.0), "stem_conv": (-3000.0, 3000.0), "second_conv": (-3000.0, 3000.0)}
+
+    def biases(some: np.ndarray) -> np.ndarray:
+        found: np.ndarray = correct_biases(network, ranges, some).model.get_layer("stem_conv").get_weights()[1]
+        return found
+
+    expected = biases(images[::2])
+    np.testing.assert_array_equal(biases(images), expected)
+    for others in (images[:8], images[::4]):
+        assert np.abs(biases(others) - expected).max() > 0.01

@@ -6,6 +6,7 @@ import tf_keras as keras
 
 from quantization.export import to_tflite
 from quantization.graph import FoldedNetwork, Ranges, signature_names
+from quantization.rewrite import Editor
 from quantization.simulate import simulate
 from quantization.tflite_graph import read_graph
 from quantization.verify import (
@@ -32,7 +33,7 @@ def test_signature(int8_file: bytes, folded: FoldedNetwork) -> None:
     for stride in (8, 16, 32):
         for head, values in (("score", 1), ("box", 4), ("landmark", 10)):
             details = outputs[f"{head}_{stride}"]
-            assert list(details["shape"]) == [1, SIZE // stride, SIZE // stride, 2 * values]
+            assert list(details["shape_signature"]) == [1, SIZE // stride, SIZE // stride, 2 * values]
             assert details["dtype"] == np.int8
 
 
@@ -61,6 +62,13 @@ def test_slope_is_another_in_the_file_alone(int8_file: bytes, simulated: keras.M
     ]
     assert len(leaky) == read_graph(int8_file).op_counts()["LEAKY_RELU"]
     assert {float(layer.alpha) for layer in leaky} == {float(np.float32(LEAKY_SLOPE))}
+    editor = Editor(int8_file)
+    found = [
+        operation.builtinOptions.alpha
+        for operation in editor.graph.operators
+        if editor.builtin(operation) == editor.schema.BuiltinOperator.LEAKY_RELU
+    ]
+    assert found == pytest.approx([0.1 * 42.748 / 43] * len(leaky), rel=1e-6)
 
 
 def test_file_equals_simulation(
@@ -73,6 +81,14 @@ def test_float_file_equals_the_model(folded: FoldedNetwork, images: np.ndarray) 
     content = to_tflite(folded.model, folded.config, "fp32")
     differences = compare_with_float(content, folded, images[:3], MEAN)
     assert all(d.largest < 1e-3 and d.saturated == 0 for d in differences.values())
+
+
+def test_half_precision_is_of_the_weights(folded: FoldedNetwork) -> None:
+    """Each kernel is stored in two bytes and made float before it is used; inputs and outputs are float32."""
+    graph = read_graph(to_tflite(folded.model, folded.config, "fp16"))
+    stored = {tensor.dtype.name for tensor in graph.tensors if tensor.constant is not None and len(tensor.shape) == 4}
+    assert stored == {"float16"}
+    assert {graph.tensors[index].dtype.name for index in (*graph.inputs, *graph.outputs)} == {"float32"}
 
 
 def test_dead_channels_and_uncovered_input_are_found(folded: FoldedNetwork, ranges: Ranges) -> None:

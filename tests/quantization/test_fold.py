@@ -35,6 +35,27 @@ def test_folding_keeps_the_function(config: ModelConfig) -> None:
     assert all(layer.use_bias for layer in folded.convs)
 
 
+@pytest.mark.parametrize("conv", [keras.layers.Conv2D, keras.layers.DepthwiseConv2D])
+def test_epsilon_and_a_convs_own_bias_are_folded_too(conv: type[keras.layers.Layer]) -> None:
+    image = keras.Input((None, None, 3), name="image")
+    x = conv(**({"filters": 5} if conv is keras.layers.Conv2D else {}), kernel_size=3, name="conv")(image)
+    model = keras.Model(image, keras.layers.BatchNormalization(epsilon=0.5, name="bn")(x))
+    random = np.random.default_rng(0)
+    model.set_weights([random.uniform(0.1, 1, weights.shape) for weights in model.get_weights()])
+    pixels = random.uniform(-1, 1, (1, 8, 9, 3)).astype(np.float32)
+    folded = fold(model, TINY)
+    np.testing.assert_allclose(folded.model(pixels), model(pixels), rtol=1e-4, atol=1e-4)
+
+
+def test_a_conv_with_another_reader_keeps_its_batch_norm() -> None:
+    image = keras.Input((None, None, 3), name="image")
+    x = keras.layers.Conv2D(4, 3, name="conv")(image)
+    norm = keras.layers.BatchNormalization(name="bn")(x)
+    model = keras.Model(image, [norm, keras.layers.ReLU(name="other")(x)])
+    with pytest.raises(ValueError, match="bn: batch norm after conv cannot be folded"):
+        fold(model, TINY)
+
+
 def test_score_head_is_face_minus_background(tiny: tuple[keras.Model, ModelConfig]) -> None:
     model, config = tiny
     folded = fold(model, config).model

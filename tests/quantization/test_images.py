@@ -58,3 +58,4 @@ def test_differing_images() -> None:
     images[2, :, :32] = 200
     images[3] = images[2]
     assert differing_images(images) == 2
+    assert differing_images(np.stack([np.full((64, 64, 3), level, np.uint8) for level in (0, 3, 5, 7)])) == 3

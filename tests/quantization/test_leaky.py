@@ -6,7 +6,7 @@ import pytest
 import tf_keras as keras
 
 from quantization.graph import FoldedNetwork, Ranges
-from quantization.leaky import LEAKY_STEPS, align_leaky
+from quantization.leaky import align_leaky
 
 
 def test_leaky_ratios_are_those_of_equal_rounding(folded: FoldedNetwork, ranges: Ranges) -> None:
@@ -14,7 +14,7 @@ def test_leaky_ratios_are_those_of_equal_rounding(folded: FoldedNetwork, ranges:
     for name in leaky:
         before = name.replace("_act", "_conv")
         steps = [(high - low) / 255 for low, high in (ranges[before], ranges[name])]
-        assert steps[0] / steps[1] * 25.6 == pytest.approx(LEAKY_STEPS, abs=1e-3), name
+        assert 0 < steps[0] / steps[1] * 25.6 - 43 < 1e-3, name  # a hair above: halves are rounded up
     again = align_leaky(folded, ranges)
     assert all(again[name] == pytest.approx(ranges[name], rel=1e-6) for name in ranges), "aligned ranges stay"
 

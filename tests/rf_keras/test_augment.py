@@ -56,6 +56,19 @@ def test_a_face_too_small_to_learn_from_does_not_hold_the_window() -> None:
     assert window(tiny, draws, replace(CROPS, min_face=3.0)) == [0, 0, 200]
 
 
+def test_a_face_as_large_as_the_window_is_whole() -> None:
+    draws = [[0.1, 0.6, 0.5]] * 3  # 90 to 140 and 25 to 75
+    assert window([[90.0, 25.0, 140.0, 75.0]], draws) == [90, 25, 50]
+    assert window([[90.0, 25.0, 140.5, 75.0]], draws) == [0, 0, 200]
+    assert window([[89.5, 25.0, 140.0, 75.0]], draws) == [0, 0, 200]
+
+
+def test_a_face_of_exactly_the_smallest_size_holds_the_window() -> None:
+    face, draws = [[60.0, 40.0, 85.0, 70.0]], [[0.5, 0.5, 0.5]] * 3  # side 100 → 64: 25 px become 16
+    assert window(face, draws, replace(CROPS, min_face=16.0)) == [50, 0, 100]
+    assert window(face, draws, replace(CROPS, min_face=16.1)) == [0, 0, 200]
+
+
 def place(left: int, top: int, side: int, size: int = 64) -> augment.Placement:
     values = augment.place_window(tf.constant([left, top, side]), tf.constant(100), tf.constant(200), size)
     return augment.Placement(*(int(value) for value in values))
@@ -114,7 +127,9 @@ def test_faces_are_kept_by_centre_and_clipped() -> None:
     np.testing.assert_allclose(boxes, [[0, 20, 24, 60]])  # centre 110 is inside, x1 = 100 is not
     np.testing.assert_allclose(points[0, 0], [0, 28])  # the reference pulls points onto the border
     assert moved(108, 30, 50, flip=False)[1][0, 0].tolist() == [-8, 28]
-    assert len(moved(110, 30, 50, flip=False)[0]) == 0  # a centre on the border is outside
+    for left, top in ((110, 30), (60, 30), (90, 50), (90, 0)):  # a centre on any border is outside
+        assert len(moved(left, top, 50, flip=False)[0]) == 0
+    np.testing.assert_allclose(moved(65, 5, 50, flip=False)[0], [[70, 70, 100, 100]])
 
 
 def test_small_faces_are_dropped_by_the_setting() -> None:
@@ -227,6 +242,8 @@ def test_brightness_and_contrast(change: Change) -> None:
     image = random_rgb()
     bright = np.clip(change(image, drawn(1, 1.0), COLOURS), 0, 255)
     np.testing.assert_allclose(bright, np.clip(image + 32, 0, 255), atol=0.01)
+    dark = np.clip(change(image, drawn(1, 0.0), COLOURS), 0, 255)
+    np.testing.assert_allclose(dark, np.clip(image - 32, 0, 255), atol=0.01)
     flat = np.clip(change(image, drawn(3, 0.0), COLOURS), 0, 255)
     np.testing.assert_allclose(flat, image * 0.5, atol=0.01)
 
@@ -243,6 +260,14 @@ def test_hue_turns_red_towards_yellow_or_magenta(change: Change, amount: float, 
     red = np.full((2, 2, 3), (200.0, 40.0, 40.0), np.float32)
     turned = change(red, drawn(7, amount), COLOURS).numpy()[0, 0]
     assert turned[stronger] > turned[weaker] + 20
+
+
+def test_90_units_of_hue_are_half_a_turn() -> None:
+    """The chroma changes its sign: what is left of luma by red becomes as much to the right."""
+    image = np.array([[[200, 40, 40], [10, 90, 160]]], np.float32)
+    luma = image @ np.array([0.299, 0.587, 0.114], np.float32)
+    turned = augment.linear_colour(image, drawn(7, 1.0), replace(COLOURS, hue=90.0))
+    np.testing.assert_allclose(turned, 2 * luma[..., None] - image, atol=0.5)
 
 
 @pytest.mark.parametrize(("at", "amount", "channel"), [(5, 0.9, 1), (7, 1.0, 0)])
@@ -284,6 +309,15 @@ def test_bilinear_samples_at_half_pixels() -> None:
     image = tf.constant([[[0, 0, 0], [100, 100, 100]]], tf.uint8)
     row = augment.resize(image, tf.constant(1), tf.constant(4), tf.constant(0.0), AugmentConfig())
     np.testing.assert_allclose(row.numpy()[0, :, 0], [0, 25, 75, 100])
+
+
+@pytest.mark.parametrize(("kernel", "expected"), [("nearest", [30, 50]), ("bicubic", [25, 45])])
+def test_other_kernels_look_at_half_pixels_too(kernel: str, expected: list[int]) -> None:
+    """Eight pixels to four: the second is centred between pixels 2 and 3, the third between 4 and 5."""
+    image = np.repeat(np.arange(0, 80, 10, dtype=np.uint8)[None, :, None], 3, axis=2)
+    config = AugmentConfig(interpolations=(kernel,))
+    row = augment.resize(tf.constant(image), tf.constant(1), tf.constant(4), tf.constant(0.0), config)
+    np.testing.assert_allclose(row.numpy()[0, 1:3, 0], expected, atol=0.01)
 
 
 def test_fill_and_mirror() -> None:

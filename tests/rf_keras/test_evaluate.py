@@ -95,6 +95,60 @@ def test_metrics_by_hand(data: Path) -> None:
     assert by_size["32-64"] == {"ap": None, "faces": 0}
 
 
+def truth(folder: Path, boxes: list[list[float]], **changes: Any) -> Truth:
+    """One image with faces whose points are `LANDMARKS` from their top left corners."""
+    corners = np.array(boxes, np.float32)[:, None, :2]
+    facts = {"landmarks": LANDMARKS + corners, "valid": np.ones(len(boxes), bool)} | changes
+    return Truth(write_image(folder / "a.jpg"), np.array(boxes, np.float32), **facts)
+
+
+def test_a_size_belongs_to_the_range_that_it_begins(tmp_path: Path) -> None:
+    """A face of 16 px, found, after a false alarm of 16 px; a face of 9 × 25 px (15 by √(w·h)), missed."""
+    faces = truth(tmp_path, [[0, 0, 16, 16], [60, 40, 69, 65]])
+    by_size = answers([faces], [found(([40, 0, 56, 16], 0.9), ([0, 0, 16, 16], 0.8))]).metrics["by_size"]
+    assert by_size["0-16"] == {"ap": 0.0, "faces": 1}
+    assert by_size["16-32"] == {"ap": pytest.approx(50), "faces": 1}
+
+
+def test_landmarks_of_the_surest_detection_on_valid_faces_count(tmp_path: Path) -> None:
+    boxes = [[0, 0, 9, 9], [40, 40, 49, 49]]
+    first, second = (LANDMARKS + np.array(box[:2], np.float32) for box in boxes)
+    points = np.stack([first + np.array([0.9, 0]), first + 5, second + 3])
+    replies = found((boxes[0], 0.9), (boxes[0], 0.8), (boxes[1], 0.7), landmarks=points)
+    valid = np.array([True, False])
+    assert answers([truth(tmp_path, boxes, valid=valid)], [replies]).metrics["nme"] == pytest.approx(0.1)
+
+
+def test_a_point_at_minus_one_alone_is_known(tmp_path: Path) -> None:
+    points = LANDMARKS[None] - (4, 0)  # the first at x = −1
+    assert (points == -1).sum() == 2
+    exact = found(([0, 0, 9, 9], 0.9), landmarks=points.astype(np.float32))
+    assert answers([truth(tmp_path, [[0, 0, 9, 9]], landmarks=points)], [exact]).metrics["nme"] == 0.0
+
+
+def test_ap_is_measured_from_score_002_up_with_the_usual_overlap(data: Path) -> None:
+    thresholds: list[tuple[float, float]] = []
+
+    class Nothing:
+        def detect(self, image: np.ndarray, score_threshold: float, iou_threshold: float) -> Detections:
+            thresholds.append((score_threshold, iou_threshold))
+            return found()
+
+    evaluate_keras(None, CONFIG, read_labels(data), 96, Nothing())  # type: ignore[arg-type]
+    assert thresholds == [(0.02, 0.4)] * 2
+
+
+def test_landmarks_of_another_box_are_not_taken(data: Path, tmp_path: Path) -> None:
+    """label.txt and the .mat files hold the same boxes; one that differs is another face."""
+    gt = tmp_path / "gt"
+    gt.mkdir()
+    write_ground_truth(gt)
+    assert (read_truth(data, gt)[0].landmarks[0] == LANDMARKS).all()
+    lines = format_label(np.array([[0, 0, 9, 7]], np.float32), LANDMARKS[None])  # IoU 0.8 with the first face
+    (data / "label.txt").write_text("\n".join(["# 7--Test/one.jpg", *lines]))
+    assert (read_truth(data, gt)[0].landmarks == -1).all()
+
+
 def test_official_subsets(data: Path, tmp_path: Path) -> None:
     """The .mat files count only face B as easy, A and B as medium and hard, and image two as hard."""
     gt = tmp_path / "gt"

@@ -46,7 +46,18 @@ def losses(data: dict[str, np.ndarray]) -> tuple[Losses, np.ndarray]:
 
 @pytest.mark.parametrize("counts", [[0], [1], [3, 0], [5, 1, 2], [12]])
 def test_agrees_with_the_slow_rules(counts: list[int]) -> None:
-    data = batch(counts, seed=len(counts))
+    agrees(batch(counts, seed=len(counts)), counts)
+
+
+def test_a_point_at_minus_one_alone_is_a_point() -> None:
+    """Points may lie outside the image; only a face whose ten numbers are all −1 has none."""
+    data = batch([2], seed=4)
+    data["landmarks"][0, 1, 2] = -1
+    agrees(data, [2])
+
+
+def agrees(data: dict[str, np.ndarray], counts: list[int]) -> None:
+    """Losses of `batch(counts, …)` equal those of the slow rules."""
     got, matched = losses(data)
     want = multibox(
         data["logits"],

@@ -81,6 +81,43 @@ def test_small_face_between_the_thresholds_keeps_only_its_best_anchor() -> None:
     assert np.flatnonzero(matched >= 0).tolist() == [(2 * 16 + 3) * 2]
 
 
+TWENTIES = ModelConfig(anchor_sizes=((20.0, 40.0), (80.0, 160.0), (320.0, 640.0)))
+
+
+def test_an_overlap_of_exactly_the_positive_threshold_is_a_match() -> None:
+    # 11 × 16 px, 7 of them over the 16 px anchor at (28, 20): 112 / (176 + 256 − 112) = 0.35.
+    matched = run([[[16.0, 12.0, 27.0, 28.0]]])[0]
+    assert matched[(2 * 16 + 3) * 2] == 0
+    np.testing.assert_array_equal([matched], slow([[[16.0, 12.0, 27.0, 28.0]]]))
+
+
+def test_a_wide_face_reaches_anchors_two_cells_away() -> None:
+    # 40 × 16 px around x = 32: it covers the 16 px anchors at 20, 28, 36 and 44, 256 of its 640 px each.
+    matched = run([[[12.0, 12.0, 52.0, 28.0]]])[0]
+    row = (2 * 16 + np.arange(16)) * 2
+    assert np.flatnonzero(matched[row] == 0).tolist() == [2, 3, 4, 5]
+
+
+def test_a_best_overlap_of_exactly_the_lower_threshold_is_kept() -> None:
+    # 8 × 10 px inside the 20 px anchor at (28, 20), and inside no other: 80 / 400 = 0.2.
+    assert np.flatnonzero(run([[[24.0, 15.0, 32.0, 25.0]]], TWENTIES)[0] >= 0).tolist() == [(2 * 16 + 3) * 2]
+
+
+def test_of_equally_good_anchors_the_lowest_is_kept() -> None:
+    # 9 × 9 px inside four anchors of 20 px: rows 2 and 3, columns 3 and 4.
+    assert np.flatnonzero(run([[[27.0, 19.0, 36.0, 28.0]]], TWENTIES)[0] >= 0).tolist() == [(2 * 16 + 3) * 2]
+    # 16 × 32 px: half of it is the 16 px anchor in row 1, 2 or 3 of column 3, and it is half of three 32 px anchors of
+    # row 2. The first face has all of them but the one that the second, equal face keeps.
+    box = [20.0, 4.0, 36.0, 36.0]
+    assert np.flatnonzero(run([[box, box]])[0] == 1).tolist() == [(1 * 16 + 3) * 2]
+
+
+def test_faces_beyond_the_count_are_none() -> None:
+    boxes = tf.constant([[[20.0, 12.0, 36.0, 28.0], [60.0, 52.0, 76.0, 68.0]]] * 2)
+    matched = match(boxes, tf.constant([1, 0]), CONFIG, HEIGHT, WIDTH).numpy()
+    assert matched[0].max() == 0 and (matched[1] == -1).all()
+
+
 def test_batched_equals_single() -> None:
     rng = np.random.default_rng(3)
     faces = []

@@ -57,3 +57,13 @@ def test_the_landmarks_land_on_the_template() -> None:
         rows, columns = np.mgrid[top : top + 11, left : left + 11]
         assert abs((columns * window).sum() / window.sum() - x) < 0.5
         assert abs((rows * window).sum() / window.sum() - y) < 0.5
+
+
+def test_between_pixels_the_crop_is_linear_and_beyond_the_image_black() -> None:
+    """Half a pixel to the right: each pixel of the crop is the mean of two neighbours. Without overshoot at edges."""
+    image = np.random.default_rng(0).integers(0, 2, (112, 112, 3), np.uint8) * 200
+    crop = align_face(image, TEMPLATE + np.array([0.5, 0]))
+    means = (image[:, :-1].astype(int) + image[:, 1:]) / 2
+    np.testing.assert_allclose(crop[:, :-1], means, atol=1)
+    away = align_face(np.full((60, 60, 3), 200, np.uint8), TEMPLATE)
+    assert (away[:59, :59] == 200).all() and not away[61:].any() and not away[:, 61:].any()

@@ -86,6 +86,14 @@ def test_sixteen_bits_keep_the_high_byte(channels: int) -> None:
     assert np.abs(image.astype(int) - expected).max() <= 1
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_wide_numbers_of_8_bits_stay_and_larger_ones_are_16_bits(dtype: type) -> None:
+    """TIFF's 32-bit grey, whole or floating point: up to 255 the values are grey levels already."""
+    levels = np.arange(0, 256, dtype=dtype).reshape(16, 16)
+    np.testing.assert_array_equal(read_image(encoded(levels, "TIFF"))[..., 1], levels)
+    np.testing.assert_array_equal(read_image(encoded(levels * 256, "TIFF"))[..., 1], levels)
+
+
 def test_of_an_animation_the_first_frame_counts() -> None:
     frames = [Image.new("RGB", (8, 6), color) for color in ((255, 0, 0), (0, 0, 255))]
     for form in ("GIF", "WEBP", "TIFF", "PNG"):

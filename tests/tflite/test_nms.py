@@ -79,6 +79,47 @@ def test_hand_computed() -> None:
     assert nms(boxes, scores, 0.4).tolist() == [3, 0, 1]
 
 
+@pytest.mark.parametrize("corner", [0.0, 5e5])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_hundreds_of_overlaps_a_rounding_error_from_the_threshold(corner: float, dtype: type) -> None:
+    """Boxes of one size in a row, 3/7 of a side apart (IoU 0.4), near the origin and far from it: the intervals that
+    save the exact test must have a margin for float32, which has steps of 1/32 pixel at 500,000."""
+    random = np.random.default_rng(1)
+    for side in random.uniform(1, 200, 6):
+        x = corner + side * 3 / 7 * np.arange(600)
+        low = np.stack((x, np.full(600, corner)), axis=1)
+        boxes = np.concatenate((low, low + side), axis=1).astype(dtype)
+        scores = random.permutation(600).astype(np.float32)
+        assert nms(boxes, scores, 0.4).tolist() == plain_nms(boxes, scores, 0.4)
+
+
+def plain_nms(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> list[int]:
+    """The rule with the operations in the order of `nms`, each box against all others at once."""
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    order, kept = np.argsort(-scores), []
+    while len(order):
+        best = order[0]
+        kept.append(int(best))
+        sides = np.minimum(boxes[best, 2:], boxes[order, 2:]) - np.maximum(boxes[best, :2], boxes[order, :2])
+        inter = np.prod(np.maximum(sides, 0), axis=1)
+        order = order[~(inter / (area[best] + area[order] - inter) > threshold)]
+        order = order[order != best]
+    return kept
+
+
+def test_a_numpy_threshold_is_the_same_number() -> None:
+    """An IoU of exactly 0.4 in float32, which as a double is above 0.4."""
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 4]], np.float32)
+    for threshold in (0.4, np.float64(0.4), np.float32(0.4)):
+        assert nms(boxes, np.array([2, 1], np.float32), threshold).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint32])
+def test_small_integers_do_not_overflow(dtype: type) -> None:
+    boxes = np.array([[0, 0, 200, 200], [210, 0, 250, 200], [5, 0, 200, 200]], dtype)
+    assert nms(boxes, np.array([3, 2, 1]), 0.4).tolist() == [0, 1]
+
+
 def test_ties_go_to_the_lower_index() -> None:
     boxes = np.tile(np.array([[0, 0, 10, 10]], np.float32), (3, 1))
     assert nms(boxes, np.full(3, 0.5, np.float32), 0.4).tolist() == [0]

@@ -37,6 +37,26 @@ def test_the_model_stays_in_front_and_the_zip_opens() -> None:
     assert attach_spec(FLATBUFFER, SPEC) == data  # same input, same bytes
 
 
+def test_the_entry_is_stored_with_a_fixed_date() -> None:
+    """Another day's export has the same bytes, and a reader needs no inflate."""
+    (entry,) = zipfile.ZipFile(io.BytesIO(attach_spec(FLATBUFFER, SPEC))).infolist()
+    assert entry.date_time == (1980, 1, 1, 0, 0, 0)
+    assert entry.compress_type == zipfile.ZIP_STORED
+
+
+def test_the_largest_values_are_read() -> None:
+    most = {
+        "input_height": 8192,
+        "mean": [0, 255, 0.5],
+        "strides": [1, 2, 4, 8, 16, 32, 64, 256],
+        "anchor_sizes": [[8192] * 16] * 8,
+        "variances": [10, 1e-3],
+        "max_faces": 1_000_000,
+    }
+    spec = spec_from_json(as_json(**most), "m")
+    assert (spec.input_height, spec.max_faces, spec.strides[-1]) == (8192, 1_000_000, 256)
+
+
 def test_antialias_is_written_only_where_it_is_set() -> None:
     """Files without it stay those of earlier exports, and are read as before."""
 
@@ -64,31 +84,47 @@ def test_a_spec_that_could_not_be_read_is_not_attached() -> None:
         ({"format_version": 1.0}, r"format_version is 1\.0"),
         ({"another": 1}, r"unknown: \['another'\]"),
         ({"input_height": 100}, "input_height is 100, expected a multiple of 32"),
+        ({"input_height": 656}, "input_height is 656, expected a multiple of 32"),
         ({"input_width": "640"}, "input_width is '640'"),
         ({"input_width": True}, "input_width is True"),
         ({"input_width": 16384}, "up to 8192"),
         ({"color_order": "RGB"}, "color_order is 'RGB', expected 'BGR'"),
         ({"mean": [1, 2]}, "expected 3 numbers in 0-255"),
+        ({"mean": [1, 2, 3, 4]}, "expected 3 numbers in 0-255"),
+        ({"mean": [1, 2, -1]}, "expected 3 numbers in 0-255"),
+        ({"mean": [1, 2, True]}, "expected 3 numbers in 0-255"),
         ({"mean": [1, 2, 256]}, "expected 3 numbers in 0-255"),
         ({"mean": [1, 2, float("nan")]}, "expected 3 numbers in 0-255"),
         ({"mean": [1, 2, 10**400]}, "expected 3 numbers in 0-255"),
         ({"strides": [16, 8, 32]}, "expected increasing whole numbers"),
         ({"strides": []}, "expected increasing whole numbers"),
+        ({"strides": [8, 16, 16]}, "expected increasing whole numbers"),
+        ({"strides": [8, 16, 257]}, "expected increasing whole numbers"),
+        ({"strides": [*range(8, 80, 8)], "anchor_sizes": [[16]] * 9}, "expected increasing whole numbers"),
         ({"strides": [8, 16]}, "anchor_sizes"),
         ({"anchor_sizes": [[16, 0], [1], [1]]}, "anchor_sizes"),
         ({"anchor_sizes": [[], [1], [1]]}, "anchor_sizes"),
+        ({"anchor_sizes": [[16] * 17, [1], [1]]}, "anchor_sizes"),
+        ({"anchor_sizes": [[8193], [1], [1]]}, "anchor_sizes"),
         ({"anchor_sizes": [16, 32, 64]}, "anchor_sizes"),
         ({"variances": [0.1]}, "expected 2 positive numbers"),
+        ({"variances": [0.1, 0.2, 0.3]}, "expected 2 positive numbers"),
+        ({"variances": [0.1, 0]}, "expected 2 positive numbers"),
+        ({"variances": [0.1, 11]}, "expected 2 positive numbers"),
         ({"variances": [0.1, float("inf")]}, "expected 2 positive numbers"),
         ({"landmark_names": ["nose"]}, "landmark_names are not"),
         ({"score_threshold": 0}, r"score_threshold is 0, expected a number in \(0, 1\)"),
+        ({"score_threshold": 1}, "score_threshold is 1, expected"),
         ({"iou_threshold": None}, "iou_threshold is None"),
         ({"max_candidates": 0}, "max_candidates is 0"),
+        ({"max_candidates": 1_000_001}, "max_candidates is 1000001"),
         ({"max_faces": 1.5}, "max_faces is 1.5"),
+        ({"max_faces": True}, "max_faces is True"),
         ({"antialias": 1}, "antialias is 1, expected true or false"),
         ({"antialias": None}, "antialias is None, expected true or false"),
         ({"ap": []}, r"ap is \[\], expected an object"),
         ({"source": 3}, "source is 3, expected text"),
+        ({"quantization": None}, "quantization is None, expected text"),
     ],
 )
 def test_invalid_fields(changes: dict[str, Any], message: str) -> None:

@@ -47,13 +47,13 @@ def test_mixing_takes_pixels_of_the_image_before(seed: int, share: float) -> Non
 
 
 def test_labels_of_mixed_images_correct_nobody() -> None:
-    draws = np.full((3, MIX_DRAWS), 0.5, np.float32)
-    draws[:, 0] = 0.1, 0.3, 0.7
+    draws = np.full((4, MIX_DRAWS), 0.5, np.float32)
+    draws[:, 0] = 0.1, 0.3, 0.7, 0.9
     batch = {
-        "image": tf.constant(np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((3, 8, 8, 3), np.uint8)),
-        "corrected": tf.constant([True, False, True]),
+        "image": tf.constant(np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((4, 8, 8, 3), np.uint8)),
+        "corrected": tf.constant([True, False, True, False]),
         "mix": tf.constant(draws),
     }
     mixed = mix_batch(batch, 0.4)
     assert sorted(mixed) == ["corrected", "image"]
-    assert mixed["corrected"].numpy().tolist() == [False, False, True]
+    assert mixed["corrected"].numpy().tolist() == [False, False, True, False]

@@ -18,15 +18,6 @@ from rf_keras import train
 from rf_keras.augment_config import PRESETS, AugmentConfig
 from rf_keras.config import SMALL_ANCHORS, ModelConfig
 from rf_keras.distillation.config import Distillation
-from rf_keras.distillation.losses import (
-    LARGE_SCORE,
-    TEACHER_LANDMARK_WEIGHT,
-    TEACHER_SCORE_WEIGHT,
-    corrected_by_labels,
-    large_faces_by_labels,
-    pairwise_iou,
-    teacher_sums,
-)
 from rf_keras.distillation.teacher import Scrfd, check_teachable, mean_answers, mirrored_answers, open_teacher
 from rf_keras.evaluation.keras_detector import InputSize, KerasDetector
 from rf_keras.model import build_model
@@ -180,59 +171,6 @@ def test_a_teacher_with_a_mirror(teacher_file: Path) -> None:
     assert np.abs(np.stack(expected) - plain(images))[..., 0].max() > 0.01
 
 
-def test_labels_correct_scores_by_hand() -> None:
-    def answer(score: float, *box: float) -> list[float]:
-        return [score, *box, *[7.0] * 10]
-
-    face, half_seen = (10.0, 10.0, 30.0, 30.0), (50.0, 0.0, 64.0, 20.0)
-    rows = [
-        answer(0.4, *face),  # the best on its face: raised to 0.6
-        answer(0.2, 12, 10, 32, 30),  # IoU 0.82 with it: raised by as much
-        answer(0.2, *half_seen),  # doubled and no more
-        answer(0.1, 40, -30, 70, 20),  # clipped, IoU 280/480 with the cut face: likewise doubled
-        answer(0.5, 40, 40, 60, 60),  # on nothing
-        answer(0.5, 20, 10, 40, 30),  # IoU 1/3: between
-        answer(0.04, 40, 40, 60, 60),  # too little to be looked at
-        answer(0.9, 10, 10, 30, 31),  # in the second image alone
-    ]
-    answers = tf.constant([[*rows[:7], answer(0.0, 0, 0, 0, 0)], rows], tf.float32)
-    faces = tf.constant([[face, half_seen, (0.0, 0.0, 0.0, 0.0)]] * 2)
-    corrected = corrected_by_labels(answers, faces, tf.constant([True, True]), 64).numpy()
-    between = 0.5 * (0.4 + 0.6 * (1 / 3 - 0.3) / 0.2)
-    np.testing.assert_allclose(corrected[0, :, 0], [0.6, 0.3, 0.4, 0.2, 0.2, between, 0.04, 0], rtol=1e-5)
-    # A face that is believed already stays as it is.
-    np.testing.assert_allclose(corrected[1, :, 0], [0.4, 0.2, 0.4, 0.2, 0.2, between, 0.04, 0.9], rtol=1e-5)
-    np.testing.assert_array_equal(corrected[..., 1:], answers[..., 1:])
-    untrusted = corrected_by_labels(answers, faces, tf.constant([False, True]), 64).numpy()
-    np.testing.assert_array_equal(untrusted[0], answers[0])
-    np.testing.assert_array_equal(untrusted[1], corrected[1])
-    nobody = corrected_by_labels(answers, tf.zeros((2, 1, 4)), tf.constant([True, True]), 64).numpy()
-    np.testing.assert_allclose(nobody[1, :, 0], [0.16, 0.08, 0.08, 0.04, 0.2, 0.2, 0.04, 0.36], rtol=1e-5)
-
-
-def test_labels_replace_the_teacher_on_large_faces_by_hand() -> None:
-    """An image of 100 px with a face of 60, known to the labels alone, and a small one in its corner."""
-    anchors = tf.constant([[50, 50, 64], [60, 50, 64], [50, 50, 16], [25, 25, 16], [90, 90, 16]], tf.float32)
-    boxes = tf.constant([[[20, 20, 80, 80], [18, 18, 32, 32], [0, 0, 0, 0]]], tf.float32)
-    landmarks = tf.concat([tf.fill([1, 1, 5, 2], 50.0), tf.fill([1, 2, 5, 2], -1.0)], axis=1)
-    matched = tf.constant([[0, 0, -1, 1, -1]])
-    answers = np.full((1, 5, 15), 7, np.float32)
-    answers[0, :, 0] = [0.2, 0.3, 0.6, 0.7, 0.1]
-    answers[0, :, 1:5] = [[0, 0, 9, 9], [0, 0, 9, 9], [42, 42, 58, 58], [18, 18, 32, 32], [82, 82, 98, 98]]
-    learned = large_faces_by_labels(tf.constant(answers), boxes, landmarks, matched, anchors, 100).numpy()[0]
-    # IoU of the anchors' squares with the face: 3600 / 4096, and 62·60 = 3720 − 10·60 … of the one moved by 10.
-    fit = np.array([3600 / 4096, 52 * 60 / (3600 + 4096 - 52 * 60)])
-    assert learned[:2, 0] == pytest.approx(LARGE_SCORE * (fit / fit[0]) ** 2, rel=1e-5)
-    assert learned[0, 1:].tolist() == [20, 20, 80, 80, *[50] * 10]
-    assert learned[2, 0] == 0, "a part of the face is none"
-    assert learned[3].tolist() == answers[0, 3].tolist(), "but another face before it is one"
-    assert learned[4].tolist() == answers[0, 4].tolist()
-    # Without landmarks, or when it is smaller, the teacher's word stands.
-    for unknown, side in ((tf.fill([1, 3, 5, 2], -1.0), 100), (landmarks, 151)):
-        kept = large_faces_by_labels(tf.constant(answers), boxes, unknown, matched, anchors, side)
-        assert kept.numpy().tolist() == answers.tolist()
-
-
 def test_a_network_teaches_what_it_detects(tmp_path: Path) -> None:
     network = ModelConfig(neck_channels=8, ssh_channels=8)
     model = build_model(network)
@@ -283,12 +221,6 @@ def test_training_keeps_what_a_network_knows_and_learns_closeups(data: Path, tmp
     assert losses[0.0] < 0.01 * losses[1.0]
 
 
-def test_iou_of_pairs() -> None:
-    a = tf.constant([[[0.0, 0, 4, 4], [0, 0, 0, 0]]])
-    b = tf.constant([[[2.0, 2, 6, 6], [0, 0, 4, 4], [3, 3, 2, 2]]])
-    np.testing.assert_allclose(pairwise_iou(a, b)[0], [[4 / 28, 1, 0], [0, 0, 0]])
-
-
 def test_batches_say_which_labels_hold(teacher_file: Path, data: Path) -> None:
     samples, sizes = read_folders([data])
     corrects = np.arange(sum(sizes)) != 1
@@ -308,25 +240,6 @@ def test_batches_say_which_labels_hold(teacher_file: Path, data: Path) -> None:
     changed = replace(config, augment=replace(recipe, mix_share=1.0))
     batch = next(make_batches(samples, changed, np.arange(4), corrected=corrects).as_numpy_iterator())
     assert not batch["corrected"].any()
-
-
-def test_loss_by_hand() -> None:
-    anchors = tf.constant([[10.0, 10.0, 20.0], [30.0, 30.0, 20.0]])
-    logits = tf.constant([[[0.0, 1.0], [1.0, 0.0]]])  # face − background: 1 and −1
-    # First anchor: score 0.8, a box 4 px wider and 1 px lower, points 6 px right of the centre. Second: below the floor
-    # and without any size.
-    points = [16.0, 10.0] * 5
-    answers = tf.constant([[[0.8, -2.0, 1.0, 22.0, 21.0, *points], [0.05, 5.0, 5.0, 5.0, 5.0, *[9e9] * 10]]])
-    zeros = tf.zeros((1, 2, 4)), tf.zeros((1, 2, 10))
-    sums = teacher_sums((logits, *zeros), answers, anchors, (0.1, 0.2))
-    sigmoid = 1 / (1 + math.exp(-1))
-    focal = (sigmoid - 0.8) ** 2 * (math.log1p(math.e) - 0.8)
-    focal += (1 - sigmoid - 0.05) ** 2 * (math.log1p(math.exp(-1)) + 0.05)
-    assert float(sums.classes) == pytest.approx(TEACHER_SCORE_WEIGHT * focal, rel=1e-5)
-    # Codes: centre (0, 1) px = (0, 0.5); log(24 / 20) / 0.2 = 0.9116 and 0.
-    assert float(sums.box) == pytest.approx(0.8 * (0.5 * 0.5**2 + 0.5 * (math.log(1.2) / 0.2) ** 2), rel=1e-4)
-    assert float(sums.landmark) == pytest.approx(TEACHER_LANDMARK_WEIGHT * 0.8 * 5 * (3 - 0.5), rel=1e-5)
-    assert float(sums.positives) == float(sums.positives_with_landmarks) == pytest.approx(0.8)
 
 
 def run(*arguments: str | Path) -> None:

@@ -99,6 +99,14 @@ def test_hand_computed_cases(image: Image, expected: float) -> None:
     assert slow_ap([image]) == pytest.approx(expected)
 
 
+def test_equal_scores_keep_their_order_and_equal_overlaps_go_to_the_first_face() -> None:
+    boxes = np.tile([0.0, 0.0, 9.0, 9.0], (500, 1))
+    scores = np.where(np.arange(500) % 2, 0.5, 0.25)
+    found = match_detections(boxes, scores, np.array([FACE_B, FACE_A, FACE_A]))
+    assert found.order.tolist() == [*range(1, 500, 2), *range(0, 500, 2)]
+    assert (found.face == 1).all()
+
+
 def test_pixels_are_inclusive() -> None:
     """10 × 5 of 10 × 10 pixels is exactly half and matches; on continuous coordinates IoU would be 36 / 81."""
     assert inclusive_iou(np.array([[0, 0, 9, 4]]), np.array([FACE_A]))[0, 0] == 0.5
