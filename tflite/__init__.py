@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tflite.postprocess import Detections, Face
     from tflite.spec import ModelSpec, SpecError
 
-__version__ = "0.1.0"  # of the distribution; setup.py reads it here
+__version__ = "0.2.0"  # of the distribution; setup.py reads it here
 # Tells this package apart from PyPI's unrelated one of the same name.
 DISTRIBUTION = "retinaface-keras"
 
