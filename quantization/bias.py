@@ -46,7 +46,7 @@ def correct_biases(
     depth = conv_depths(network.model)
     # One round per depth. Neighbouring depths at once, to save rounds, count the shift of the first in the second too
     # and diverge (measured with 12 rounds for 34 depths).
-    for turn in tqdm(sorted({depth[name] for name in convs}), desc="biases", leave=False):
+    for turn in tqdm(sorted({depth[name] for name in convs}), desc="biases", leave=False, disable=None):
         found = measure()
         for name, int8_name, want, mean in zip(convs, int8_convs, wanted, found, strict=True):
             if depth[name] == turn:

@@ -39,7 +39,7 @@ class Probe:
 
     def __call__(self, images: np.ndarray, label: str) -> Iterator[dict[str, np.ndarray]]:
         """Per image: layer name → float32 [h, w, C]."""
-        for image in tqdm(images, desc=label, unit="image", leave=False):
+        for image in tqdm(images, desc=label, unit="image", leave=False, disable=None):
             yield {name: value.numpy()[0] for name, value in zip(self.layers, self._run(image[None]), strict=True)}
 
 

@@ -77,7 +77,9 @@ def run(options: Options) -> ModelConfig:
     model = build_model(config)
     if load_convs(model, source):
         chosen = evenly_spaced(images, STATISTICS_IMAGES)
-        inputs = tqdm(network_inputs(chosen), total=len(chosen), unit="image", desc="statistics", leave=False)
+        inputs = tqdm(
+            network_inputs(chosen), total=len(chosen), unit="image", desc="statistics", leave=False, disable=None
+        )
         count = estimate_statistics(model, inputs)
         print(f"its batch normalisation is folded: statistics estimated on {count} images of {data}")
     meta = {"source": source.name, "license": license_text, "fit": str(fit)}

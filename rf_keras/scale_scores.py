@@ -89,7 +89,7 @@ def level_of(anchors: np.ndarray, spec: ModelSpec) -> np.ndarray:
 def look(detector: KerasDetector, truths: Sequence[Truth], label: str) -> list[Seen]:
     """The network's candidates above `FIT_SCORE` in each image."""
     seen = []
-    for truth in tqdm(truths, unit="image", desc=label, leave=False):
+    for truth in tqdm(truths, unit="image", desc=label, leave=False, disable=None):
         image = read_image(truth.image)
         found, spec, scale = detector.candidates(image, FIT_SCORE)
         boxes = to_image(found.boxes, image.shape[:2], scale)
