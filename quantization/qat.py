@@ -108,9 +108,6 @@ def run(options: Options) -> None:
     Raises:
         ValueError: anything the user got wrong; one line.
     """
-    from absl import logging
-
-    logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint otherwise
     if options.resume:
         config, run_dir = resumed_config(options)
         from quantization.qat_steps import run_all

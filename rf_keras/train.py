@@ -130,14 +130,12 @@ def run(options: Options) -> dict[str, Any] | None:
     """
     config, run_dir = prepare(options)
     import tensorflow as tf
-    from absl import logging
 
     from rf_keras.distillation.teacher import check_teachable, open_teacher
     from rf_keras.plan import print_plan
     from rf_keras.run_state import Run, is_chief, make_strategy
     from rf_keras.train_loop import split_samples, train
 
-    logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint otherwise
     strategy = tf.distribute.get_strategy() if options.dry_run else make_strategy(config)
     if config.distillation is not None:
         check_teachable(config.model)

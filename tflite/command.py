@@ -32,7 +32,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from tflite.files import write_text
 
@@ -316,6 +316,7 @@ def start(run: Callable[[T], Any], options: type[T], *errors: type[Exception]) -
     def main(given: T) -> int:
         # What the imports made lives as long as the process.
         gc.freeze()
+        logging.set_verbosity(logging.WARNING)  # TensorFlow tells of each checkpoint and each file it exports
         with user_errors(*errors):
             result = run(given)
             if isinstance(result, int):
