@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
-import os
 import sys
-import tempfile
-import threading
-from collections.abc import Iterator
 from typing import Any
 
+from tflite.held_stderr import without_information
 from tflite.messages import one_line
 
 # Fastest first: tflite-runtime 2.14 does not hand int8 graphs to XNNPACK. TensorFlow only if nothing lighter is there.
 INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite")
-STDERR = 2
-INFORMATION = (b"INFO: ", b"I0000 ", b"WARNING: All log messages before absl::InitializeLog()")
-
-_loading = threading.Lock()  # stderr is one for all threads
 
 
 class ModelError(ValueError):
@@ -40,33 +32,6 @@ def _interpreter_class(module: str) -> Any:
             "tensorflow"
         ).lite.Interpreter  # tf loads `lite` lazily: no such module to import
     return importlib.import_module(module).Interpreter
-
-
-@contextlib.contextmanager
-def _without_information() -> Iterator[None]:
-    """Hold back what is written to stderr, then pass it on without lines of mere information.
-
-    LiteRT tells there that it made its XNNPACK delegate, and has no setting for it. Held for the milliseconds of
-    loading a model; what another thread writes meanwhile comes a little later.
-    """
-    try:
-        kept = os.dup(STDERR)
-    except OSError:  # no stderr at all
-        yield
-        return
-    with tempfile.TemporaryFile() as held:
-        if sys.stderr is not None:
-            sys.stderr.flush()
-        os.dup2(held.fileno(), STDERR)
-        try:
-            yield
-        finally:
-            os.dup2(kept, STDERR)
-            os.close(kept)
-            held.seek(0)
-            rest = b"".join(line for line in held if not line.startswith(INFORMATION))
-            with contextlib.suppress(OSError):
-                os.write(STDERR, rest)
 
 
 def load_interpreter(model: bytes, num_threads: int, name: str = "model") -> tuple[Any, str]:
@@ -93,7 +58,7 @@ def load_interpreter(model: bytes, num_threads: int, name: str = "model") -> tup
             continue
         try:
             interpreter_class = _interpreter_class(module)
-            with _loading, _without_information():
+            with without_information():  # LiteRT tells that it made its XNNPACK delegate
                 interpreter = interpreter_class(model_content=model, num_threads=num_threads)
                 interpreter.allocate_tensors()
         except Exception as error:  # ImportError, ValueError, RuntimeError, SystemError, … depending on what is wrong
@@ -111,7 +76,7 @@ def resize(interpreter: Any, index: int, shape: tuple[int, ...]) -> None:
     Raises:
         RuntimeError, ValueError: an op refuses; the interpreter is then of no more use.
     """
-    with _loading, _without_information():
+    with without_information():
         interpreter.resize_tensor_input(index, shape)
         interpreter.allocate_tensors()
 
@@ -151,12 +116,3 @@ def tensor_details(interpreter: Any, name: str) -> tuple[dict[str, Any], dict[st
     if set(inputs) != {"image"}:
         raise ModelError(f"{name}: the model's inputs are {sorted(inputs)}, expected 'image'")
     return inputs["image"], outputs
-
-
-def _after_fork_in_child() -> None:
-    global _loading
-    _loading = threading.Lock()  # another thread may have held it
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
