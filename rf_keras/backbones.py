@@ -80,7 +80,7 @@ def mobilenet(image: Tensor, config: ModelConfig) -> list[Tensor]:
     return features
 
 
-def plain(image: Tensor, config: ModelConfig) -> list[Tensor]:
+def fast(image: Tensor, config: ModelConfig) -> list[Tensor]:
     """Plain 3×3 convs down to stride 8, then residual 1×1-3×3 blocks.
 
     On CPUs the int8 kernels run plain convs many times faster per operation than depthwise ones, so that full
@@ -133,4 +133,4 @@ def resnet50(image: Tensor, config: ModelConfig) -> list[Tensor]:
     return features[1:]
 
 
-BACKBONES = {"mobilenet": mobilenet, "plain": plain, "resnet50": resnet50}
+BACKBONES = {"mobilenet": mobilenet, "fast": fast, "resnet50": resnet50}

@@ -51,9 +51,9 @@ class ModelConfig:
     """What the network is; stored in every weights file, so that no later command must be told again.
 
     Attributes:
-        backbone: "mobilenet" (V1, depthwise), "plain" (3×3 convs chosen for int8 on CPU) or "resnet50".
+        backbone: "mobilenet" (V1, depthwise), "fast" (3×3 convs chosen for int8 on CPU) or "resnet50".
         width: backbone width multiplier (mobilenet: 0.25, 0.5, 1.0).
-        blocks: residual blocks of "plain" at strides 16 and 32; the other backbones keep the default.
+        blocks: residual blocks of "fast" at strides 16 and 32; the other backbones keep the default.
         activation: "leaky_relu" (slope 0.1, the reference) or "relu".
         neck_channels: FPN channels.
         ssh_channels: output channels of an SSH context module, a multiple of 4 (½ + ¼ + ¼).
@@ -87,14 +87,16 @@ class ModelConfig:
     )
 
     def __post_init__(self) -> None:
+        if self.backbone == "plain":  # its name in weights of version 0.1
+            object.__setattr__(self, "backbone", "fast")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation is {self.activation!r}, expected one of {ACTIVATIONS}")
         if self.class_logits not in (1, 2):
             raise ValueError(f"class_logits is {self.class_logits!r}, expected 1 or 2")
         if len(self.blocks) != 2 or min(self.blocks) < 0:
             raise ValueError(f"blocks is {self.blocks}, expected two counts of 0 or more, at strides 16 and 32")
-        if self.backbone != "plain" and self.blocks != ModelConfig.blocks:
-            raise ValueError(f"blocks is {self.blocks}, but only the plain backbone has them, found {self.backbone}")
+        if self.backbone != "fast" and self.blocks != ModelConfig.blocks:
+            raise ValueError(f"blocks is {self.blocks}, but only the backbone of fast has them, found {self.backbone}")
         if self.ssh_channels % 4:
             raise ValueError(f"ssh_channels is {self.ssh_channels}, expected a multiple of 4")
         if len({len(level) for level in self.anchor_sizes}) != 1 or len(self.anchor_sizes) != len(self.strides):
@@ -223,7 +225,7 @@ class TrainConfig:
 
 
 FAST = ModelConfig(
-    backbone="plain",
+    backbone="fast",
     width=1.0,
     blocks=(5, 6),
     activation="relu",

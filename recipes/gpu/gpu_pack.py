@@ -84,7 +84,7 @@ def set_arrays(model: keras.Model, arrays: dict[str, np.ndarray], name: str) -> 
 
 def check_network(config: ModelConfig, name: str) -> None:
     """Refuse what `gpu_train.py` has no twin of."""
-    twin = {"backbone": "plain", "activation": "relu", "class_logits": 1, "anchor_sizes": REFERENCE_ANCHORS}
+    twin = {"backbone": "fast", "activation": "relu", "class_logits": 1, "anchor_sizes": REFERENCE_ANCHORS}
     for key, value in twin.items():
         if getattr(config, key) != value:
             raise ValueError(f"{name}: {key} is {getattr(config, key)}, expected {value}, of which there is a twin")

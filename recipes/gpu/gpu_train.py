@@ -63,7 +63,7 @@ SURE, RAISED_TO, LARGEST_RAISE = 0.5, 0.6, 2.0  # a face met by this IoU gets sc
 
 
 class Student(torch.nn.Module):
-    """Backbone `plain`, FPN, SSH and one-logit heads of rf_keras, from a dict of its arrays.
+    """Backbone `fast`, FPN, SSH and one-logit heads of rf_keras, from a dict of its arrays.
 
     Args:
         arrays: "layer/variable" → values, as `gpu_pack.py` writes them.

@@ -32,6 +32,6 @@ def test_equalize_keeps_the_function_and_evens_out(folded: FoldedNetwork, images
 
 
 def test_without_depthwise_convs_nothing_is_equalized(images: np.ndarray) -> None:
-    config = ModelConfig(backbone="plain", width=0.5, activation="relu", neck_channels=8, ssh_channels=8)
+    config = ModelConfig(backbone="fast", width=0.5, activation="relu", neck_channels=8, ssh_channels=8)
     network = fold(build_model(config), config, SIZE, SIZE)
     assert equalize_on(network, images) is network

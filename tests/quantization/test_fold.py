@@ -16,9 +16,9 @@ from .conftest import TINY, randomize
     "config",
     [
         TINY,
-        ModelConfig(backbone="plain", width=0.5, activation="relu", neck_channels=8, ssh_channels=8, class_logits=1),
+        ModelConfig(backbone="fast", width=0.5, activation="relu", neck_channels=8, ssh_channels=8, class_logits=1),
     ],
-    ids=["mobilenet", "plain"],
+    ids=["mobilenet", "fast"],
 )
 def test_folding_keeps_the_function(config: ModelConfig) -> None:
     keras.utils.set_random_seed(2)

@@ -38,7 +38,7 @@ def differences(content: bytes, simulated: keras.Model, config: ModelConfig, ima
 @pytest.mark.parametrize(
     "network",
     [TINY, dataclasses.replace(TINY, activation="relu"), PRESETS["fast"].model],
-    ids=["leaky", "relu", "plain"],
+    ids=["leaky", "relu", "fast"],
 )
 def test_every_value_equals_the_file(network: ModelConfig, images: np.ndarray) -> None:
     keras.utils.set_random_seed(2)

@@ -34,7 +34,7 @@ from .test_convert import parsed
 
 STEPS = 4
 # Sums of two branches, as `fast` has them; depthwise convs are tuned in the test of learned ranges.
-PLAIN = ModelConfig(backbone="plain", width=0.5, blocks=(1, 0), neck_channels=8, ssh_channels=8)
+PLAIN = ModelConfig(backbone="fast", width=0.5, blocks=(1, 0), neck_channels=8, ssh_channels=8)
 
 # The command, killed by itself in the validation after step 4: the checkpoint of step 2 is all that is left.
 DIES = """

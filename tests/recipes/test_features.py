@@ -40,7 +40,7 @@ def test_feature_loss_by_hand() -> None:
 
 
 def test_feature_heads_add_an_output_and_change_none() -> None:
-    config = ModelConfig(backbone="plain", width=1.0, blocks=(1, 1), activation="relu", class_logits=1)
+    config = ModelConfig(backbone="fast", width=1.0, blocks=(1, 1), activation="relu", class_logits=1)
     model = build_model(config)
     trained = add_feature_heads(model, config, channels=5)
     image = tf.random.stateless_uniform([2, 64, 96, 3], seed=(1, 2))

@@ -86,7 +86,7 @@ def test_arrays_come_back_as_a_weights_file(files: tuple[Path, TrainConfig], tmp
 def test_other_networks_have_no_twin(files: tuple[Path, TrainConfig], tmp_path: Path) -> None:
     root, _ = files
     check_network(NETWORK, "w")
-    with pytest.raises(ValueError, match="w: backbone is mobilenet, expected plain, of which there is a twin"):
+    with pytest.raises(ValueError, match="w: backbone is mobilenet, expected fast, of which there is a twin"):
         check_network(PRESETS["mobilenet0.25"].model, "w")
     save_model(build_model(NETWORK), NETWORK, tmp_path / "bare.keras")
     with pytest.raises(ValueError, match=r"bare.keras: no training settings inside"):

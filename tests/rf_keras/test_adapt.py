@@ -78,7 +78,7 @@ def test_another_width_is_refused_with_the_layer() -> None:
         copy_weights(build_model(OLD), OLD, build_model(wide), wide, "old.keras")
 
 
-PLAIN = dataclasses.replace(OLD, backbone="plain", width=1.0, activation="relu", blocks=(1, 1))
+PLAIN = dataclasses.replace(OLD, backbone="fast", width=1.0, activation="relu", blocks=(1, 1))
 
 
 @pytest.mark.parametrize("blocks", [(1, 0), (2, 1)])

@@ -42,6 +42,7 @@ def test_default_threshold(meta: dict[str, Any], expected: float) -> None:
 def test_configurations_come_back_from_json(name: str) -> None:
     config = dataclasses.replace(PRESETS[name], data_dirs=("a",), distillation=Distillation("t.onnx"), augment="mixed")
     assert config_from_dict(TrainConfig, json.loads(json.dumps(config_to_dict(config)))) == config
+    assert config_from_dict(ModelConfig, {"backbone": "plain"}).backbone == "fast", "as version 0.1 called it"
 
 
 def test_unknown_settings_are_errors() -> None:

@@ -94,7 +94,7 @@ def test_one_logit_heads_equal_two() -> None:
         ({"class_logits": 3}, "3"),
         ({"ssh_channels": 30}, "30"),
         ({"blocks": (2, -1)}, r"\(2, -1\), expected two counts"),
-        ({"blocks": (3, 3)}, "only the plain backbone has them, found mobilenet"),
+        ({"blocks": (3, 3)}, "only the backbone of fast has them, found mobilenet"),
         ({"blocks": (2,)}, r"\(2,\), expected two counts"),
         ({"anchor_sizes": ((16.0,), (32.0, 64.0), (128.0, 256.0))}, "anchor_sizes"),
     ],

@@ -68,7 +68,7 @@ def test_a_run_leaves_everything(unbroken: Path) -> None:
     for name in ("config.json", "curves.png", "best.keras", "last.keras", "checkpoints", "tensorboard"):
         assert (unbroken / name).exists(), name
     _, config, meta = load_model(unbroken / "best.keras")
-    assert config.backbone == "plain" and meta["train"]["size"] == 64
+    assert config.backbone == "fast" and meta["train"]["size"] == 64
 
 
 def test_stopped_and_resumed_equals_unbroken(
@@ -134,7 +134,7 @@ def test_init_continues_from_weights_and_takes_their_network(
     first, second = meta["parts"]
     assert [first] == load_model(start)[2]["parts"]
     assert (second["images"], second["sizes"], meta["images_seen"]) == (12, [64, 96], first["images"] + 12)
-    assert network.backbone == "plain" and load_model(start)[1].antialias and not network.antialias
+    assert network.backbone == "fast" and load_model(start)[1].antialias and not network.antialias
     for a, b in zip(weights(start), weights(tmp_path / "tuned" / "last.keras"), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
@@ -156,7 +156,7 @@ def test_loss_that_is_not_finite_stops_and_names_the_batch(data: Path, tmp_path:
         (["--augment=mixed"], "augment is 'mixed', whose images leave their labels behind: expected a --teacher"),
         (["--set=blocks=three,3"], "--blocks is 'three,3', expected whole numbers"),
         (["--set=blocks=3"], r"blocks is \(3,\), expected two counts"),
-        (["--config=mobilenet0.25", "--set=blocks=3,3"], "only the plain backbone has them"),
+        (["--config=mobilenet0.25", "--set=blocks=3,3"], "only the backbone of fast has them"),
         (["--anchor_sizes=ten"], "--anchor_sizes is 'ten'"),
         (["--anchor_sizes=1,1.5/2,2.5/3,3.2"], "match no face"),
         (["--anchor_sizes=80,90/100,200/300,400"], "anchor_sizes"),
