@@ -12,7 +12,7 @@ import pytest
 from rf_keras.quiet import load_quietly
 
 NOISY = """import os
-os.write(2, b"I0000 00:00:17 1 port.cc:153] oneDNN custom operations are on\\nE0000 failed call to cuInit\\nE0000 mine\\n")
+os.write(2, b"I0000 00:00:17 1 port.cc:153] oneDNN operations are on\\nE0000 failed call to cuInit\\nE0000 mine\\n")
 answer = 42
 """
 
