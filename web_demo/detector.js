@@ -8,11 +8,13 @@
  *     const faces = detector.detect(pixelsOf(await readImage(file)));
  */
 
+import { featureSize } from './anchors.js';
 import { Decoder, checkTensor } from './decode.js';
-import { ModelError, readSignature } from './flatbuffer.js';
+import { ModelError, followsInput, readSignature, withSides } from './flatbuffer.js';
 import { Letterbox, applyTable, inputTable } from './letterbox.js';
 import { Interpreter, loadLiteRt } from './litert.js';
 import { selectFaces } from './postprocess.js';
+import { autoShape } from './shapes.js';
 import { readSpec } from './spec.js';
 
 /** @typedef {import('./postprocess.js').Face} Face */
@@ -24,12 +26,25 @@ const MOST_BYTES = 256e6; // of a model; WebAssembly gets a copy
 /** Where the build puts LiteRT: beside this file. */
 const LITERT = new URL('litert/', import.meta.url);
 
+/** Shapes that are kept ready: a camera's, and a photo's between. Each has its own copy of the weights. */
+const MOST_SHAPES = 2;
+
+/**
+ * @typedef {object} Prepared a model at one input shape
+ * @property {import('./spec.js').ModelSpec} spec its input sides are those of the shape
+ * @property {Interpreter} interpreter
+ * @property {Decoder} decoder
+ * @property {Letterbox} [letterbox] of the last picture's size, kept as a video's pictures are all alike
+ */
+
 export class FaceDetector {
-  /** @type {Letterbox | undefined} */
-  #letterbox;
-  #decoder;
+  #model;
+  #signature;
+  #wasm;
   #table;
-  #interpreter;
+  #ownShapeOnly;
+  /** @type {Map<string, Prepared>} by shape, the one used last at the end */
+  #prepared = new Map();
 
   /**
    * Use `FaceDetector.load`.
@@ -39,14 +54,18 @@ export class FaceDetector {
    * @param {Uint8Array} model
    * @param {import('./litert.js').LiteRtWasm} wasm
    * @param {string} name
+   * @param {'auto' | 'own'} inputSize
    */
-  constructor(spec, signature, model, wasm, name) {
+  constructor(spec, signature, model, wasm, name, inputSize) {
     /** The model's metadata: input size, default thresholds, … */
     this.spec = spec;
     this.name = name;
-    this.#decoder = new Decoder(spec, signature.outputs, name);
+    this.#model = model;
+    this.#signature = signature;
+    this.#wasm = wasm;
+    this.#ownShapeOnly = inputSize === 'own' || !followsInput(model);
     this.#table = inputTable(spec.mean, /** @type {TensorInfo} */ (signature.inputs.get('image')));
-    this.#interpreter = new Interpreter(model, signature, wasm, name);
+    this.#at(spec.inputHeight, spec.inputWidth);
   }
 
   /**
@@ -55,12 +74,15 @@ export class FaceDetector {
    * @param {object} [options]
    * @param {URL | string} [options.litert] folder of LiteRT's WebAssembly files, `litert/` beside this file by default
    * @param {string} [options.name] what to call the model in errors
+   * @param {'auto' | 'own'} [options.inputSize] "auto": the smallest input that holds the picture at the model's own
+   *   scale, which takes less time for the same faces; "own": always the model's own. A file that runs at its own shape
+   *   only, because its constants hold it, does so.
    * @returns {Promise<FaceDetector>}
    * @throws {import('./spec.js').SpecError} no TFLite model, or its metadata is missing or invalid
    * @throws {import('./flatbuffer.js').ModelError} LiteRT cannot load it, or its tensors contradict the metadata
    * @throws {Error} the file or LiteRT cannot be fetched, or the browser has no WebAssembly
    */
-  static async load(source, { litert = LITERT, name = nameOf(source) } = {}) {
+  static async load(source, { litert = LITERT, name = nameOf(source), inputSize = 'auto' } = {}) {
     const runtime = loadLiteRt(litert); // while the model is on its way
     runtime.catch(() => {}); // reported below, unless the model's own error comes first
     const model = new Uint8Array(await bytesOf(source, name));
@@ -68,7 +90,7 @@ export class FaceDetector {
     const signature = readSignature(model, name);
     const image = /** @type {TensorInfo} */ (signature.inputs.get('image'));
     checkTensor(name, 'image', image, [1, spec.inputHeight, spec.inputWidth, 3]);
-    return new FaceDetector(spec, signature, model, await runtime, name);
+    return new FaceDetector(spec, signature, model, await runtime, name, inputSize);
   }
 
   /**
@@ -90,14 +112,15 @@ export class FaceDetector {
     if (!(width >= 1 && height >= 1 && data.length === width * height * 4)) {
       throw new RangeError(`image is ${width}×${height} with ${data.length} bytes, expected four for each pixel`);
     }
-    const letterbox = this.#letterboxFor(image);
+    const prepared = this.#for(image);
+    const letterbox = letterboxFor(prepared, image);
     const pixels = letterbox.apply(image);
     mark('letterbox');
-    this.#interpreter.writeInput((input) => applyTable(pixels, this.#table, input));
+    prepared.interpreter.writeInput((input) => applyTable(pixels, this.#table, input));
     mark('table');
-    const outputs = this.#interpreter.run();
+    const outputs = prepared.interpreter.run();
     mark('invoke');
-    const found = this.#decoder.decode(outputs, scoreThreshold ?? this.spec.scoreThreshold);
+    const found = prepared.decoder.decode(outputs, scoreThreshold ?? this.spec.scoreThreshold);
     mark('decode');
     const faces = selectFaces(found, this.spec, image, letterbox.scale, iouThreshold ?? this.spec.iouThreshold);
     mark('nms');
@@ -112,25 +135,79 @@ export class FaceDetector {
 
   /** Bytes of WebAssembly memory, all detectors of this page or worker together; it never shrinks. */
   get memoryBytes() {
-    return this.#interpreter.memoryBytes;
+    return this.#wasm.HEAPU8.length;
   }
 
   /** Free the model; the detector cannot be used afterwards. */
   close() {
-    this.#interpreter.close();
+    for (const { interpreter } of this.#prepared.values()) interpreter.close();
+    this.#prepared.clear();
   }
 
   /**
    * @param {Pixels} image
-   * @returns {Letterbox} kept from picture to picture of the same size, as a video's are
+   * @returns {Prepared} the model at the shape that suits the picture
    */
-  #letterboxFor({ height, width }) {
-    const last = this.#letterbox;
-    if (last && last.imageHeight === height && last.imageWidth === width) return last;
-    const { inputHeight, inputWidth, mean, antialias } = this.spec;
-    this.#letterbox = new Letterbox(height, width, inputHeight, inputWidth, mean, antialias);
-    return this.#letterbox;
+  #for({ height, width }) {
+    const { inputHeight, inputWidth } = this.spec;
+    if (this.#ownShapeOnly) return this.#at(inputHeight, inputWidth);
+    return this.#at(...autoShape(height, width, inputHeight, inputWidth));
   }
+
+  /**
+   * @param {number} height of the input
+   * @param {number} width
+   * @returns {Prepared}
+   * @throws {ModelError} LiteRT cannot load the model at this shape, or its tensors contradict the metadata
+   */
+  #at(height, width) {
+    const key = `${height}x${width}`;
+    let found = this.#prepared.get(key);
+    if (!found) {
+      const spec = { ...this.spec, inputHeight: height, inputWidth: width };
+      const own = height === this.spec.inputHeight && width === this.spec.inputWidth;
+      const model = own ? this.#model : withSides(this.#model, this.#signature, sidesOf(spec));
+      const signature = own ? this.#signature : readSignature(model, this.name);
+      const decoder = new Decoder(spec, signature.outputs, this.name);
+      for (const [old, { interpreter }] of this.#prepared) {
+        if (this.#prepared.size < MOST_SHAPES) break;
+        interpreter.close();
+        this.#prepared.delete(old);
+      }
+      found = { spec, decoder, interpreter: new Interpreter(model, signature, this.#wasm, this.name) };
+    }
+    this.#prepared.delete(key);
+    this.#prepared.set(key, found);
+    return found;
+  }
+}
+
+/**
+ * @param {import('./spec.js').ModelSpec} spec
+ * @returns {Map<string, [number, number]>} tensor → height and width
+ */
+function sidesOf({ inputHeight, inputWidth, strides }) {
+  /** @type {Map<string, [number, number]>} */
+  const sides = new Map([['image', [inputHeight, inputWidth]]]);
+  for (const stride of strides) {
+    for (const kind of ['score', 'box', 'landmark']) {
+      sides.set(`${kind}_${stride}`, [featureSize(inputHeight, stride), featureSize(inputWidth, stride)]);
+    }
+  }
+  return sides;
+}
+
+/**
+ * @param {Prepared} prepared
+ * @param {Pixels} image
+ * @returns {Letterbox}
+ */
+function letterboxFor(prepared, { height, width }) {
+  const last = prepared.letterbox;
+  if (last && last.imageHeight === height && last.imageWidth === width) return last;
+  const { inputHeight, inputWidth, mean, antialias } = prepared.spec;
+  prepared.letterbox = new Letterbox(height, width, inputHeight, inputWidth, mean, antialias);
+  return prepared.letterbox;
 }
 
 /** @param {string | URL | Blob | ArrayBuffer} source */

@@ -14,6 +14,7 @@ export class ModelError extends Error {
 /**
  * @typedef {object} TensorInfo
  * @property {number[]} shape
+ * @property {number} shapeAt where the file holds it: int32, little-endian
  * @property {string} type "int8", "float32", or the number of another type in the schema
  * @property {number} scale of the quantization, 0 where there is none
  * @property {number} zeroPoint
@@ -26,9 +27,12 @@ export class ModelError extends Error {
  */
 
 // Field numbers of TensorFlow Lite's schema.
-const MODEL = { subgraphs: 2, signatures: 7 };
-const SUBGRAPH = { tensors: 0 };
-const TENSOR = { shape: 0, type: 1, quantization: 4 };
+const MODEL = { operatorCodes: 1, subgraphs: 2, buffers: 4, signatures: 7 };
+const SUBGRAPH = { tensors: 0, operators: 3 };
+const OPERATOR_CODE = { upTo127: 0, code: 3 };
+const OPERATOR = { code: 0, inputs: 1 };
+const TENSOR = { shape: 0, type: 1, buffer: 2, quantization: 4 };
+const BUFFER = { data: 0 };
 const QUANTIZATION = { scale: 2, zeroPoint: 3 };
 const SIGNATURE = { inputs: 0, outputs: 1, subgraph: 4 };
 const TENSOR_MAP = { name: 0, tensor: 1 };
@@ -38,6 +42,12 @@ const TYPES = new Map([
   [0, 'float32'],
   [9, 'int8'],
 ]);
+
+// Operators that take their output's height and width from their input's: ADD, AVERAGE_POOL_2D, CONCATENATION, CONV_2D,
+// DEPTHWISE_CONV_2D, DEPTH_TO_SPACE, DEQUANTIZE, LOGISTIC, MAX_POOL_2D, MUL, RELU, PAD, SHAPE, LEAKY_RELU, QUANTIZE.
+const FOLLOWS_INPUT = new Set([0, 1, 2, 3, 4, 5, 6, 14, 17, 18, 19, 34, 77, 98, 114]);
+const RESHAPE = 22; // if its new shape is computed, not a constant
+const STRIDED_SLICE = 45; // of a shape, not of a picture
 
 /** One table: its fields by number. */
 class Table {
@@ -155,6 +165,63 @@ export function readSignature(model, name) {
 }
 
 /**
+ * Whether no constant of the model holds a height or a width, so that it runs at other shapes (`withSides`). LiteRT does
+ * not notice a constant that contradicts them: the outputs would be wrong.
+ *
+ * @param {Uint8Array} model the .tflite file
+ * @returns {boolean} false, too, where an operator is not known here
+ */
+export function followsInput(model) {
+  const view = new DataView(model.buffer, model.byteOffset, model.byteLength);
+  try {
+    const root = new Table(view, view.getUint32(0, true));
+    const codes = root
+      .tables(MODEL.operatorCodes)
+      .map((code) => Math.max(code.int8(OPERATOR_CODE.upTo127), code.uint32(OPERATOR_CODE.code)));
+    const buffers = root.tables(MODEL.buffers);
+    const subgraphs = root.tables(MODEL.subgraphs);
+    const tensors = subgraphs[0].tables(SUBGRAPH.tensors);
+    /** @param {number} index of a tensor */
+    const isConstant = (index) => buffers[tensors[index].uint32(TENSOR.buffer)].vector(BUFFER.data, 1).length > 0;
+    /** @param {number} index */
+    const rank = (index) => tensors[index].vector(TENSOR.shape, 4).length;
+    return (
+      subgraphs.length === 1 &&
+      subgraphs[0].tables(SUBGRAPH.operators).every((operator) => {
+        const code = codes[operator.uint32(OPERATOR.code)];
+        const inputs = operator.list(OPERATOR.inputs, 4, (at) => view.getInt32(at, true), MOST_DIMENSIONS);
+        if (code === RESHAPE) return inputs.length === 2 && !isConstant(inputs[1]);
+        if (code === STRIDED_SLICE) return rank(inputs[0]) === 1;
+        return FOLLOWS_INPUT.has(code);
+      })
+    );
+  } catch {
+    return false; // damaged, as `readSignature` says
+  }
+}
+
+/**
+ * A copy of a model whose input and outputs have other heights and widths. LiteRT computes all shapes in between from
+ * these (`followsInput`); its JavaScript interface cannot resize a loaded model.
+ *
+ * @param {Uint8Array} model the .tflite file
+ * @param {Signature} signature of it
+ * @param {Map<string, readonly [number, number]>} sides name → height and width of four-dimensional tensors
+ * @returns {Uint8Array<ArrayBuffer>}
+ */
+export function withSides(model, signature, sides) {
+  const copy = new Uint8Array(model);
+  const view = new DataView(copy.buffer);
+  for (const [name, info] of [...signature.inputs, ...signature.outputs]) {
+    const [height, width] = sides.get(name) ?? [];
+    if (height === undefined || width === undefined || info.shape.length !== 4) continue;
+    view.setInt32(info.shapeAt + 4, height, true);
+    view.setInt32(info.shapeAt + 8, width, true);
+  }
+  return copy;
+}
+
+/**
  * @param {Map<string, TensorInfo>} tensors
  * @returns {string} their names for an error: short and printable, whatever the file says
  */
@@ -183,6 +250,7 @@ function info(tensor) {
   const zeroPoints = quantization?.list(QUANTIZATION.zeroPoint, 8, (at) => Number(view.getBigInt64(at, true)), 1) ?? [];
   return {
     shape: tensor.list(TENSOR.shape, 4, (at) => view.getInt32(at, true), MOST_DIMENSIONS),
+    shapeAt: tensor.vector(TENSOR.shape, 4).start,
     type: TYPES.get(type) ?? `type ${type}`,
     scale: scales[0] ?? 0,
     zeroPoint: zeroPoints[0] ?? 0,

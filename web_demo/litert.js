@@ -178,11 +178,6 @@ export class Interpreter {
     }
   }
 
-  /** Bytes of WebAssembly memory, all models of this page or worker together; it never shrinks. */
-  get memoryBytes() {
-    return this.wasm.HEAPU8.length;
-  }
-
   /** Free the model. */
   close() {
     for (const object of this.#owned.splice(0).reverse()) object.delete();

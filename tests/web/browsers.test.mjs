@@ -83,6 +83,7 @@ for (const name of /** @type {const} */ (['chromium', 'firefox'])) {
           const figure = (figures[model] ??= {
             inputs: 0,
             outputs: 0,
+            shapes: 0,
             values: 0,
             faces: 0,
             pixels: 0,
@@ -91,6 +92,10 @@ for (const name of /** @type {const} */ (['chromium', 'firefox'])) {
           figure.inputs += got.input === answer.input ? 1 : 0;
           figure.outputs += got.outputs === answer.outputs ? 1 : 0;
           figure.values += got.values;
+          if (answer.auto && (exact || !model.includes('float32'))) {
+            assert.deepEqual([got.auto.input, got.auto.outputs], [answer.auto.input, answer.auto.outputs], 'own shape');
+            figure.shapes++;
+          }
           assert.equal(got.faces.length, answer.faces.length, `${pictures[i].file}, ${model}`);
           answer.faces.forEach((face, k) => {
             const values = [...got.faces[k].box, ...got.faces[k].landmarks.flat()];

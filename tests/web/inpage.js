@@ -9,6 +9,33 @@ async function digest(...arrays) {
 
 const blobOf = async (address) => (await fetch(address)).blob();
 
+/** Digests of the network's input and outputs for one picture, and how many values the outputs have. */
+async function outputsAt(dist, wasm, bytes, spec, height, width, image) {
+  const { readSignature, withSides } = await import(`${dist}flatbuffer.js`);
+  const { Letterbox, applyTable, inputTable } = await import(`${dist}letterbox.js`);
+  const { Interpreter } = await import(`${dist}litert.js`);
+  const sides = new Map([['image', [height, width]]]);
+  for (const stride of spec.strides) {
+    for (const kind of ['score', 'box', 'landmark']) sides.set(`${kind}_${stride}`, [height / stride, width / stride]);
+  }
+  const model = withSides(bytes, readSignature(bytes, 'model'), sides);
+  const signature = readSignature(model, 'model');
+  const interpreter = new Interpreter(model, signature, wasm, 'model');
+  const letterbox = new Letterbox(image.height, image.width, height, width, spec.mean, spec.antialias);
+  let input;
+  interpreter.writeInput((values) => {
+    applyTable(letterbox.apply(image), inputTable(spec.mean, signature.inputs.get('image')), values);
+    input = values.slice();
+  });
+  const outputs = [...interpreter.run()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, values]) => values);
+  interpreter.close();
+  return {
+    input: await digest(input),
+    outputs: await digest(...outputs),
+    values: outputs.reduce((sum, values) => sum + values.length, 0),
+  };
+}
+
 /**
  * The network's input and outputs, and the faces, for each picture and model.
  *
@@ -20,43 +47,24 @@ const blobOf = async (address) => (await fetch(address)).blob();
 export async function answers(dist, expected, pictures, models) {
   const { FaceDetector } = await import(`${dist}detector.js`);
   const { readImage, pixelsOf } = await import(`${dist}image.js`);
-  const { readSignature } = await import(`${dist}flatbuffer.js`);
-  const { Letterbox, applyTable, inputTable } = await import(`${dist}letterbox.js`);
-  const { Interpreter, loadLiteRt } = await import(`${dist}litert.js`);
+  const { loadLiteRt } = await import(`${dist}litert.js`);
+  const { autoShape } = await import(`${dist}shapes.js`);
   const wasm = await loadLiteRt(`${dist}litert/`);
   const result = pictures.map(() => ({}));
   const images = [];
   for (const { file } of pictures) images.push(pixelsOf(await readImage(await blobOf(expected + file), file)));
   for (const [name, address] of Object.entries(models)) {
     const bytes = new Uint8Array(await (await blobOf(address)).arrayBuffer());
-    const signature = readSignature(bytes, name);
-    const interpreter = new Interpreter(bytes, signature, wasm, name);
     const detector = await FaceDetector.load(address);
     const { spec } = detector;
-    const table = inputTable(spec.mean, signature.inputs.get('image'));
     for (const [i, image] of images.entries()) {
-      const letterbox = new Letterbox(
-        image.height,
-        image.width,
-        spec.inputHeight,
-        spec.inputWidth,
-        spec.mean,
-        spec.antialias,
-      );
-      let input;
-      interpreter.writeInput((values) => {
-        applyTable(letterbox.apply(image), table, values);
-        input = values.slice();
-      });
-      const outputs = [...interpreter.run()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, values]) => values);
-      result[i][name] = {
-        input: await digest(input),
-        outputs: await digest(...outputs),
-        values: outputs.reduce((sum, values) => sum + values.length, 0),
-        faces: detector.detect(image),
-      };
+      const own = await outputsAt(dist, wasm, bytes, spec, spec.inputHeight, spec.inputWidth, image);
+      result[i][name] = { ...own, faces: detector.detect(image) };
+      const [height, width] = autoShape(image.height, image.width, spec.inputHeight, spec.inputWidth);
+      if (pictures[i].models[name].auto) {
+        result[i][name].auto = await outputsAt(dist, wasm, bytes, spec, height, width, image);
+      }
     }
-    interpreter.close();
     detector.close();
   }
   return result;

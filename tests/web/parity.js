@@ -9,7 +9,7 @@ const WIDTHS = { score: 1, box: 4, landmark: 10 };
 
 /** Import the demo's modules from where they lie. */
 export async function load(base) {
-  const names = ['anchors', 'decode', 'flatbuffer', 'letterbox', 'nms', 'postprocess', 'spec'];
+  const names = ['anchors', 'decode', 'flatbuffer', 'letterbox', 'nms', 'postprocess', 'shapes', 'spec'];
   const modules = await Promise.all(names.map((name) => import(new URL(`${name}.js`, base).href)));
   return Object.assign({}, ...modules);
 }
@@ -157,6 +157,10 @@ export function golden(modules, index, data) {
   for (const { image, input, scale, resized } of index.letterbox) {
     const found = modules.letterboxSize(...image, ...input);
     check(found.rows === resized[0] && found.columns === resized[1] && found.scale === scale, `letterbox of ${image}`);
+  }
+  for (const { image, own, input } of index.shapes) {
+    const found = modules.autoShape(...image, ...own);
+    check(found.join() === input.join(), `shape for ${image} in ${own}: ${found}, expected ${input}`);
   }
   return { cases: index.cases.length, faces, worst };
 }

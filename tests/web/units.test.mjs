@@ -1,12 +1,13 @@
 /** The modules by themselves, in Node: parity with Python, and strangers' files. */
 
 import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
 import { test } from 'node:test';
 
-import { DEMO, EXPECTED, file, json, report } from './lib.mjs';
+import { DEMO, EXPECTED, ROOT, file, json, report } from './lib.mjs';
 import { all, load } from './parity.js';
 
-const { ModelError, readSignature } = await import(new URL('flatbuffer.js', DEMO).href);
+const { ModelError, followsInput, readSignature } = await import(new URL('flatbuffer.js', DEMO).href);
 const { SpecError, readSpec, specFromJson } = await import(new URL('spec.js', DEMO).href);
 const { facesJson } = await import(new URL('postprocess.js', DEMO).href);
 
@@ -88,6 +89,16 @@ test('damaged flatbuffers: a signature or a ModelError, at once', async () => {
   });
   assert.ok(counts.signature > 500 && counts.error > 500);
   assert.ok(milliseconds < 5);
+});
+
+test('models whose constants hold no height or width', async () => {
+  const follows = async (path) => followsInput(new Uint8Array(await file(path)));
+  for (const { name } of await readdir(new URL('tflite/models/', ROOT), { withFileTypes: true })) {
+    if (name.endsWith('.tflite')) assert.equal(await follows(`tflite/models/${name}`), true, name);
+  }
+  assert.equal(await follows(`${EXPECTED}/tiny_int8.tflite`), true);
+  assert.equal(await follows(`${EXPECTED}/tiny_float32_fixed.tflite`), false);
+  assert.equal(followsInput(new Uint8Array(100)), false);
 });
 
 test('faces as JSON, rounded as in Python', () => {
