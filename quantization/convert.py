@@ -1,6 +1,6 @@
 """Export a trained model to one self-describing .tflite file.
 
-    python quantization/convert.py --int8                                    newest run, else the shipped weights
+    python quantization/convert.py --int8                                    newest run, else the shipped `fast`
     python quantization/convert.py --int8 --weights W.keras --data_dir PHOTOS --output M.tflite
     python quantization/convert.py --int8 --weights QAT_RUN                  ranges come from the run
     python quantization/convert.py --fp16|--dynamic|--fp32 --weights W.keras
@@ -47,12 +47,14 @@ class Options:
         None, "weights file (.keras) or run directory (default: the newest run, else the shipped)"
     )
     data_dir: tuple[Path, ...] = option(
-        (), "folder of calibration images (labels not needed); repeatable (default: the run's own)"
+        (),
+        "folder of calibration images (labels not needed); repeatable (default: the run's own, else photos/ or images/ "
+        "in the current folder, else drawn faces)",
     )
     size: str | None = option(
         None, "input in pixels, N or HEIGHTxWIDTH, multiples of 32 (default: the run's, else 640)"
     )
-    output: Path | None = option(None, "file to write, .tflite (default: beside the weights)")
+    output: Path | None = option(None, "file to write, .tflite (default: beside the weights; for shipped ones, here)")
     score_threshold: float | None = option(
         None,
         f"probability from which the file counts a face by default (default: {ModelSpec.score_threshold}; "
@@ -118,19 +120,19 @@ def run(options: Options) -> dict[str, Any]:
 
     recipe = Recipe(**options.recipe)
     source = find_source(options.weights)
-    output = options.output or source.weights.with_name(f"{source.weights.stem}_{kind}.tflite")
+    output = options.output or source.output_for(kind)
     if output.suffix != ".tflite":
         raise ValueError(f"--output is {str(output)!r}, expected a name ending in .tflite")
     size = parse_side(options.size, source)
     warn_of_size(source, size)
-    folders = source.images_from(options.data_dir)
+    calibrated = kind == "int8" and not source.meta.get("quantization")
+    folders = source.calibration_folders(options.data_dir) if calibrated else source.images_from(options.data_dir)
     print(
         f"weights: {source.weights} ({source.how}); input {size[0]}×{size[1]}; "
         f"images from {', '.join(map(str, folders))}"
     )
     network = fold(*load_model(source.weights)[:2], *size)
     int8 = with_stored_ranges(network, source.meta) if kind == "int8" else None
-    calibrated = kind == "int8" and int8 is None
     needed = recipe.calibration_images if calibrated else CHECKED_IMAGES
     images = load_images(find_images(folders, needed), *size, antialias=network.config.antialias)
     if calibrated:

@@ -21,8 +21,21 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from quantization.config import QatConfig, Recipe
+from rf_keras.config import WARMUP_SHARE
 from rf_keras.distillation.config import Distillation
-from rf_keras.run_dir import BEST, CURVES, LAST, check_unchanged, create_run, default_run_dir, read_config
+from rf_keras.run_dir import (
+    BEST,
+    CURVES,
+    LAST,
+    check_pictures,
+    check_unchanged,
+    create_run,
+    default_run_dir,
+    read_config,
+    script,
+    write_config,
+    write_pictures,
+)
 from tflite.command import option, settings_of, start
 
 if TYPE_CHECKING:
@@ -41,7 +54,9 @@ class Options:
         None, "float or tuned weights file, or run directory (default: the newest run, else the shipped)"
     )
     data_dir: tuple[Path, ...] = option(
-        (), "folder of images; labels are needed for --multibox only; repeatable (default: the run's own)"
+        (),
+        "folder of images; labels are needed for --multibox only; repeatable (default: the run's own); with --resume: "
+        "where the run's pictures are now",
     )
     run_dir: Path | None = option(None, "folder of the run (default: runs/<date>-<time>-qat)")
     resume: bool = option(False, "go on with --run_dir")
@@ -67,6 +82,7 @@ def new_config(options: Options, source: WeightsSource) -> QatConfig:
     tuned = source.meta.get("quantization")
     own = options.own
     own.setdefault("size", tuned["size"][0] if tuned else source.size or QatConfig.size)
+    own.setdefault("warmup_steps", min(QatConfig.warmup_steps, int(WARMUP_SHARE * own.get("steps", QatConfig.steps))))
     taught = options.part(DISTILLATION)
     config = QatConfig(
         weights=str(source.weights),
@@ -88,7 +104,7 @@ def new_config(options: Options, source: WeightsSource) -> QatConfig:
 
 
 def resumed_config(options: Options) -> tuple[QatConfig, Path]:
-    """The configuration of the run that goes on, and its folder.
+    """The configuration of the run that goes on, with moved folders where they are given, and its folder.
 
     Raises:
         ValueError: there is none, or settings that are not the run's own.
@@ -99,18 +115,24 @@ def resumed_config(options: Options) -> tuple[QatConfig, Path]:
     check_unchanged(options.run_dir, config, options.own)
     check_unchanged(options.run_dir, config.recipe, options.part(RECIPE))
     check_unchanged(options.run_dir, config.distillation or Distillation("none"), options.part(DISTILLATION))
+    if options.data_dir:
+        config = dataclasses.replace(config, data_dirs=tuple(map(str, options.data_dir)))
     return config, options.run_dir
 
 
-def run(options: Options) -> None:
-    """Tune.
+def run(options: Options) -> dict[str, Any]:
+    """Tune; returns the figures of the float network and of the int8 one (`qat_steps.compare_with_float`).
 
     Raises:
         ValueError: anything the user got wrong; one line.
     """
     if options.resume:
         config, run_dir = resumed_config(options)
-        from quantization.qat_steps import run_all
+        from quantization.qat_steps import read_samples, run_all
+
+        if config != read_config(run_dir, QatConfig):
+            check_pictures(run_dir, [sample.image for sample in read_samples(config)[0]])
+            write_config(run_dir, config)
     else:
         from quantization.qat_steps import read_samples, run_all
         from quantization.source import find_source
@@ -122,15 +144,17 @@ def run(options: Options) -> None:
         if config.distillation is not None:
             check_teachable(read_network(source.weights)[0])
             open_teacher(config.distillation)
-        read_samples(config)  # errors in data and teacher come before a folder is made
+        samples, _ = read_samples(config)  # errors in data and teacher come before a folder is made
         create_run(run_dir, config)
+        write_pictures(run_dir, [sample.image for sample in samples])
         print(f"weights: {source.weights} ({source.how}); images from {', '.join(config.data_dirs)}")
     losses = {"distill": config.distill, "multibox": config.multibox, "teacher": config.distillation is not None}
     learned = " + ".join(name for name, used in losses.items() if used)
     print(f"{config.steps} steps of {config.batch} images at {config.size} px, {learned}; run directory {run_dir}")
-    run_all(config, run_dir)
+    figures = run_all(config, run_dir)
     print(f"wrote {run_dir / BEST}, {run_dir / LAST}, {run_dir / CURVES}")
-    print(f"next: python quantization/convert.py --int8 --weights {run_dir} --size {config.size}")
+    print(f"next: {script('convert')} --int8 --weights {run_dir} --size {config.size}")
+    return figures
 
 
 def main() -> None:

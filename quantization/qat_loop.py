@@ -89,10 +89,11 @@ class Tuner:
         training, validation = np.sort(order[config.val_images :]), np.sort(order[: config.val_images])
         folder = np.repeat(np.arange(len(sizes)), sizes)
         self.samples = [samples[index] for index in training]
+        self.held_out = [samples[index] for index in validation]
         self.sizes = np.bincount(folder[training], minlength=len(sizes)).tolist()
         validation_sizes = np.bincount(folder[validation], minlength=len(sizes)).tolist()
         batches = make_batches(
-            [samples[index] for index in validation],
+            self.held_out,
             self._data(AugmentConfig(), 1),
             np.arange(len(validation)),
             drop_remainder=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from quantization.images import find_images, load_images
 from quantization.qat_loop import Tuner
 from quantization.recipe import quantize
 from quantization.simulate import simulate, write_back
-from rf_keras.config import ModelConfig
-from rf_keras.history import images_seen, part
+from rf_keras.config import ModelConfig, default_threshold
+from rf_keras.evaluation.before_after import answered, has_points, measure, table, with_answered_points
+from rf_keras.evaluation.keras_detector import InputSize, KerasDetector
+from rf_keras.history import images_seen, part, parts_of
 from rf_keras.model_file import load_model, save_model
 from rf_keras.run_dir import BEST, LAST
 from rf_keras.wider import LabelError, Sample, read_labels
@@ -90,8 +93,40 @@ def start_point(
     return FoldedNetwork.of(model, network), ranges
 
 
-def run_all(config: QatConfig, run_dir: Path) -> None:
-    """Everything that the run has not done yet.
+def compare_with_float(
+    original: keras.Model, simulated: keras.Model, network: ModelConfig, size: int, samples: Sequence[Sample], meta: Any
+) -> dict[str, Any]:
+    """Print the float network and the simulated int8 one side by side, on images held out.
+
+    Args:
+        original: folded float network; simulated: with its best weights.
+        network: configuration of both.
+        size: side of the input, pixels.
+        samples: images; where they have no faces, or no landmarks, labelled, the float network's answers stand for
+            labels.
+        meta: facts of the float weights, which say from which score on a face counts.
+
+    Returns:
+        `float` and `int8`, as `before_after.measure` gives them.
+    """
+    threshold = default_threshold(meta)
+    detectors = {
+        name: KerasDetector(model, network, InputSize.square(size))
+        for name, model in (("float", original), ("int8", simulated))
+    }
+    reference = ""
+    if not any(len(sample.boxes) for sample in samples):
+        print("no labels: the float network's faces stand for them")
+        samples, reference = answered(detectors["float"], samples, threshold), "float"
+    elif not has_points(samples):
+        samples, reference = with_answered_points(detectors["float"], samples, threshold), "float"
+    rows = {name: measure(detector, samples, threshold) for name, detector in detectors.items()}
+    print(table(rows, reference))
+    return rows
+
+
+def run_all(config: QatConfig, run_dir: Path) -> dict[str, Any]:
+    """Everything that the run has not done yet; returns `compare_with_float`'s figures.
 
     Raises:
         ValueError: data that cannot be used, or a loss that is not finite.
@@ -100,15 +135,17 @@ def run_all(config: QatConfig, run_dir: Path) -> None:
     original, network, meta = prepare(config, run_dir)
     teacher = config.distillation.teacher if config.distillation else ""
     mine = part("quantization-aware tuning", config.steps * config.batch, [config.size], config.data_dirs, teacher)
-    parts = [*(meta.get("parts") or ()), mine]
+    parts = [*parts_of(meta), mine]
     origin = meta.get("source", Path(config.weights).name)
     meta = meta | {"source": f"{origin}; quantization-aware tuning by rf_keras"}
     meta |= {"parts": parts, "images_seen": images_seen(parts)}
     meta.pop("ap", None)
     start, ranges = start_point(FoldedNetwork.of(load_model(run_dir / ORIGINAL)[0], network), config, run_dir, meta)
     simulated = simulate(start, ranges, learn_ranges=config.learn_ranges)
-    result = Tuner(original, network, config, samples, sizes, run_dir).run(simulated)
+    tuner = Tuner(original, network, config, samples, sizes, run_dir)
+    result = tuner.run(simulated)
     for name, weights in ((LAST, result.set_average), (BEST, result.set_best)):
         tuned = write_back(weights(), start)  # frozen ones come back rounded to float32
         final = tuned if config.learn_ranges else ranges
         save_model(start.model, network, run_dir / name, meta | quantization_meta(config, final))
+    return compare_with_float(original, result.set_best(), network, config.size, tuner.held_out, meta)

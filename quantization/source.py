@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quantization.images import FEWEST_IMAGES
 from rf_keras.input_size import fixed_sides
 from rf_keras.model_file import read_config
 from rf_keras.run_dir import BEST, CONFIG, LAST, newest_run
 from rf_keras.synthetic import DEFAULT_SIZE as SYNTHETIC_SIZE
 from rf_keras.synthetic import synthetic_dir
-from rf_keras.weights_files import shipped_weights
+from rf_keras.weights_files import is_shipped, shipped_weights
+from tflite.images import images_below
 
-SHIPPED_WEIGHTS = "retinaface_mobilenet0.25.keras"
+SHIPPED_WEIGHTS = "retinaface_fast.keras"
+# Where photos may lie in the current folder, for weights whose own are not here: the first that holds enough.
+PHOTOS_AT_HAND = ("photos/train", "photos", "images")
 DEFAULT_SIZE = 640
 
 
@@ -25,7 +30,7 @@ class WeightsSource:
 
     Attributes:
         weights: the .keras file.
-        data_dirs: image folders of the run it comes from; empty: built-in synthetic faces.
+        data_dirs: image folders of the run it comes from; empty: none, or built-in synthetic faces.
         size: side of the square input it was trained for, pixels; None when no run says so.
         meta: facts stored with the weights.
         how: how it was chosen, for the user.
@@ -37,12 +42,43 @@ class WeightsSource:
     meta: dict[str, Any]
     how: str
 
+    @property
+    def from_synthetic(self) -> bool:
+        """Whether synthetic faces are what the weights were trained on."""
+        training = self.meta.get("train") or {}
+        return "data_dirs" in training and not training["data_dirs"] and not training.get("init")
+
     def images_from(self, given: Sequence[str | Path]) -> list[Path]:
-        """Folders to take images from: those given, else the run's own, else the synthetic faces (made on first
-        use)."""
+        """Folders to take images from: those given, else the run's own, else photos at hand (`PHOTOS_AT_HAND`), else
+        the synthetic faces, made on first use; weights that were trained on those get no others."""
         if given or self.data_dirs:
             return [Path(folder) for folder in given or self.data_dirs]
+        if not self.from_synthetic and (photos := photos_at_hand()):
+            return [photos]
         return [synthetic_dir("train", self.size or SYNTHETIC_SIZE) / "images"]
+
+    def calibration_folders(self, given: Sequence[str | Path]) -> list[Path]:
+        """`images_from`, with a warning where synthetic faces would stand for photos."""
+        folders = self.images_from(given)
+        if not given and not self.data_dirs and not self.from_synthetic and photos_at_hand() is None:
+            print(
+                "warning: only drawn faces to calibrate on, whose ranges do not suit photos: give --data_dir with some "
+                "hundred photos as the model will see them",
+                file=sys.stderr,
+            )
+        return folders
+
+    def output_for(self, kind: str) -> Path:
+        """Where an exported file goes by default: beside the weights of a run or of one's own, and into the current
+        folder for weights that came with the package."""
+        name = f"{self.weights.stem}_{kind}.tflite"
+        installed = {"site-packages", "dist-packages"} & set(self.weights.resolve().parts)
+        return Path(name) if installed or is_shipped(self.weights) else self.weights.with_name(name)
+
+
+def photos_at_hand() -> Path | None:
+    """The first of `PHOTOS_AT_HAND` with enough pictures for calibration in it and below; None without one."""
+    return next((path for path in map(Path, PHOTOS_AT_HAND) if len(images_below(path, [])) >= FEWEST_IMAGES), None)
 
 
 def find_source(weights: str | Path | None) -> WeightsSource:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -162,7 +163,9 @@ class TrainConfig:
     optimizer: str = option("sgd", "optimizer: SGD with momentum, or Adam with decoupled decay", choices=OPTIMIZERS)
     learning_rate: float = option(0.02, "peak learning rate")
     momentum: float = option(0.9, "of sgd", hidden=True)
-    warmup_steps: int = option(500, "steps of linear growth to the peak rate", hidden=True)
+    warmup_steps: int = option(
+        500, "steps of linear growth to the peak rate; unless given, a tenth of the run at most", hidden=True
+    )
     schedule: str = option("cosine", "cosine to 1 %, or step: ÷10 at each milestone", choices=SCHEDULES, hidden=True)
     milestones: tuple[float, ...] = option((), "comma-separated shares of the run, 0 to 1", hidden=True)
     weight_decay: float = option(
@@ -271,6 +274,33 @@ SYNTHETIC: dict[str, Any] = {
     "augment": "light",
     "val_every": 8,
 }
+
+# With --init, where the preset does not say otherwise: a few dozen photos are not to undo what thousands taught.
+FINE_TUNING: dict[str, Any] = {
+    "epochs": 20,
+    "batch": 8,
+    "learning_rate": 0.002,
+    "freeze_bn": True,  # batches of a few photos know less of the statistics than the start does
+    "val_share": 0.2,  # of 60 photos a twentieth would be three
+}
+WARMUP_SHARE = 0.1  # of a run's steps, at most
+
+
+def fine_tuning_of(preset: TrainConfig) -> dict[str, Any]:
+    """`FINE_TUNING` without the settings that `preset` itself chose."""
+    return {name: value for name, value in FINE_TUNING.items() if getattr(preset, name) == getattr(TrainConfig, name)}
+
+
+def fitted(config: TrainConfig, images: int, given: Collection[str]) -> TrainConfig:
+    """`config` for so many training images: a warm-up of `WARMUP_SHARE` of the run at most, and in fine-tuning no
+    larger batch than there are images. Settings that were given stay.
+    """
+    if config.init and "batch" not in given:
+        config = dataclasses.replace(config, batch=max(1, min(config.batch, images)))
+    if "warmup_steps" in given:
+        return config
+    steps = config.epochs * (config.steps_per_epoch or images // config.batch)
+    return dataclasses.replace(config, warmup_steps=min(config.warmup_steps, int(WARMUP_SHARE * steps)))
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:

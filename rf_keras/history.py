@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 PART = ("what", "images", "sizes", "data", "teacher")
+TRAINED, TUNED = "trained by rf_keras.train", "fine-tuned by rf_keras.train"  # sources
 
 
 def part(what: str, images: int, sizes: Sequence[int], data_dirs: Sequence[str], teacher: str) -> dict[str, Any]:
@@ -19,6 +20,22 @@ def part(what: str, images: int, sizes: Sequence[int], data_dirs: Sequence[str],
 def images_seen(parts: Sequence[dict[str, Any]]) -> int:
     """Images of all parts together."""
     return sum(int(one["images"]) for one in parts)
+
+
+def parts_of(meta: dict[str, Any]) -> list[dict[str, Any]]:
+    """The parts that a weights file's meta facts hold; of files older than parts, the training that made them."""
+    training = meta.get("train") or {}
+    if meta.get("parts") or not training:
+        return list(meta.get("parts") or [])
+    teacher = (training.get("distillation") or {}).get("teacher") or training.get("teacher") or ""
+    sizes = [size for size in (training.get("size"), *training.get("more_sizes", ())) if size]
+    return [part("training", int(meta.get("images_seen") or 0), sizes, training.get("data_dirs") or (), teacher)]
+
+
+def source_after(meta: dict[str, Any]) -> str:
+    """What weights say of their source that are trained on from a file with these meta facts."""
+    source = str(meta.get("source") or TRAINED)
+    return source if source.endswith((TRAINED, TUNED)) else f"{source}; {TUNED}"
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from rf_keras.config import TrainConfig
+from rf_keras.evaluation.before_after import has_points
 from rf_keras.matching import match
 from rf_keras.model import build_model
 from rf_keras.optimization import make_optimizer
@@ -50,10 +51,13 @@ def print_plan(
         + (f"; starting from {config.init}" if config.init else "")
         + (f"; targets from {config.distillation.teacher}" if config.distillation else "")
     )
+    if config.init and config.distillation is None:
+        print(fine_tuning_line(faces, points, validation))
     print(
         f"plan: {config.epochs} epochs = {steps} steps of {config.batch} images at "
         f"{' and '.join(map(str, config.sizes))} px, {config.augment} augmentation, "
-        f"{config.optimizer} {config.learning_rate:g} {config.schedule}; run directory {run_dir}"
+        f"{config.optimizer} {config.learning_rate:g} {config.schedule}{warmup_text(config, steps)}; "
+        f"run directory {run_dir}"
     )
     if not faces:
         raise ValueError(f"{source}: no face in {len(samples)} images, nothing to learn from")
@@ -65,6 +69,26 @@ def print_plan(
         print(f"matched anchors per image by size, over {images} augmented images:")
         print("  " + ", ".join(f"{size:g} px: {count / images:.1f}" for size, count in counts.items()))
         _print_time(config, samples, sizes, steps)
+
+
+def warmup_text(config: TrainConfig, steps: int) -> str:
+    """How long the rate grows, and that it never falls where that is longer than the run."""
+    if config.warmup_steps >= steps:
+        return f", but {config.warmup_steps} steps of warm-up: the run ends before its peak"
+    return f" after {config.warmup_steps} steps of warm-up" if config.warmup_steps else ""
+
+
+def fine_tuning_line(faces: int, points: int, validation: Sequence[Sample]) -> str:
+    """What is done so that a fine-tuning forgets nothing."""
+    text = "fine-tuning: the start is validated first, and is the best until an epoch is better"
+    if not validation:
+        text = "fine-tuning: no image to validate on, so nothing tells whether it helps"
+    if points < faces:
+        which = "no label has landmarks" if not points else f"{faces - points} faces have no landmarks"
+        text += f"; {which}: there the start's answers are the targets"
+    if validation and not has_points(validation):
+        text += "; landmarks are validated against the start's answers"
+    return text
 
 
 def _batches(
@@ -105,8 +129,9 @@ def _print_time(config: TrainConfig, samples: Sequence[Sample], sizes: Sequence[
     step, strategy = tf.Variable(0, dtype=tf.int64), tf.distribute.get_strategy()
     warmup, timed = 2 * len(config.sizes), PROBE_STEPS * len(config.sizes)
     batches = _batches(config, samples, sizes, warmup + timed, taught=True)
+    held = build_model(config.model) if config.init and config.distillation is None else None
     turns = [
-        make_train_step(model, optimizer, [], step, config, strategy, size, batches.element_spec)
+        make_train_step(model, optimizer, [], step, config, strategy, size, batches.element_spec, held)
         for size in config.sizes
     ]
     timer = 0.0

@@ -20,6 +20,7 @@ METRICS = "metrics.csv"
 CURVES = "curves.png"
 BEST = "best.keras"
 LAST = "last.keras"
+DATA = "data.json"  # names and sizes of a run's pictures
 
 
 class RunError(ValueError):
@@ -47,6 +48,12 @@ def newest_training_run(folder: Path = Path("runs")) -> Path | None:
     return None
 
 
+def script(name: str) -> str:
+    """How a command of quantization is started from here."""
+    path = Path("quantization") / f"{name}.py"
+    return f"python {path}" if path.is_file() else f"retinaface {name}"
+
+
 def _newest_first(folder: Path) -> Iterator[Path]:
     configs = sorted(folder.glob(f"*/{CONFIG}"), key=lambda path: path.stat().st_mtime, reverse=True)
     return (config.parent for config in configs)
@@ -62,9 +69,50 @@ def create_run(run_dir: Path, config: Any) -> None:
         raise RunError(f"{run_dir}: holds a run already; add --resume to go on with it or choose another --run_dir")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        write_text(run_dir / CONFIG, json.dumps(config_to_dict(config), indent=1) + "\n")
+        write_config(run_dir, config)
     except OSError as error:
         raise RunError(f"{run_dir}: cannot write the run directory ({error.strerror})") from error
+
+
+def write_config(run_dir: Path, config: Any) -> None:
+    """Write the configuration, a dataclass, of a run that is new or goes on with changes."""
+    write_text(run_dir / CONFIG, json.dumps(config_to_dict(config), indent=1) + "\n")
+
+
+def list_pictures(pictures: Sequence[Path]) -> list[list[Any]]:
+    """Name and bytes of each, as `DATA` holds them."""
+    return [[path.name, path.stat().st_size] for path in pictures]
+
+
+def write_pictures(run_dir: Path, pictures: Sequence[Path]) -> None:
+    """Note which pictures a new run works on, in the order of its labels, for `check_pictures`."""
+    write_text(run_dir / DATA, json.dumps(list_pictures(pictures)) + "\n")
+
+
+def check_pictures(run_dir: Path, pictures: Sequence[Path]) -> None:
+    """Refuse other pictures than those that a run was started with; they may have moved.
+
+    Raises:
+        RunError: they are others, or the run does not tell.
+    """
+    path = run_dir / DATA
+    try:
+        expected = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{run_dir}: {DATA} is missing, so moved pictures cannot be told from others") from error
+    except ValueError as error:
+        raise RunError(f"{path}: not JSON ({error})") from error
+    found = list_pictures(pictures)
+    if found == expected:
+        return
+    if not isinstance(expected, list) or len(found) != len(expected):
+        count = len(expected) if isinstance(expected, list) else "another number"
+        raise RunError(f"{run_dir}: {len(found)} pictures in the folders given, expected the run's own {count}")
+    at = next(index for index, (mine, other) in enumerate(zip(found, expected, strict=True)) if mine != other)
+    raise RunError(
+        f"{pictures[at]}: {found[at][1]} bytes, expected the run's {expected[at]} at its place: pictures may move "
+        "while a run is stopped, but not change"
+    )
 
 
 def read_config(run_dir: Path, kind: type[T]) -> T:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import tf_keras as keras
 from rf_keras.adapt import copy_weights
 from rf_keras.config import TrainConfig, config_to_dict
 from rf_keras.evaluation.keras_detector import InputSize, KerasDetector
-from rf_keras.history import images_seen, part
+from rf_keras.history import TRAINED, images_seen, part, parts_of, source_after
 from rf_keras.model import build_model
 from rf_keras.model_file import load_model, save_model
 from rf_keras.optimization import make_optimizer
@@ -50,11 +51,17 @@ class Run:
             if strategy.num_replicas_in_sync > 1:
                 synchronize_bn(self.model)
             self.parts: list[dict[str, Any]] = []
-            self.license = ""
+            self.license, self.source = "", TRAINED
+            self.start: keras.Model | None = None  # the weights that a fine-tuning goes out from
             if config.init:
                 source, network, meta = load_model(config.init)
-                self.parts, self.license = meta.get("parts") or [], str(meta.get("license", ""))
+                self.parts, self.license = parts_of(meta), str(meta.get("license", ""))
+                self.source = source_after(meta)
                 copy_weights(source, network, self.model, config.model, config.init)
+                # In the new network's anchors, but with the old one's activations.
+                self.start = build_model(replace(config.model, activation=network.activation))
+                self.start.set_weights(self.model.get_weights())
+                self.start.trainable = False
             if config.freeze_bn:
                 for layer in self.model.layers:
                     layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
@@ -106,9 +113,9 @@ class Run:
         config = self.config
         teacher = config.distillation.teacher if config.distillation else ""
         mine = part("training", int(self.step) * config.batch, config.sizes, config.data_dirs, teacher)
-        parts = [*self.parts, mine]
+        parts = [*self.parts, mine] if int(self.step) else self.parts
         return {
-            "source": "trained by rf_keras.train",
+            "source": self.source,
             "license": self.license,
             "images_seen": images_seen(parts),
             "parts": parts,

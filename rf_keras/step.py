@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from rf_keras.config import TrainConfig
-from rf_keras.distillation.losses import taught_sums
+from rf_keras.distillation.losses import hold_landmarks, taught_sums
 from rf_keras.losses import LossSums, multibox_sums, normalize
 from rf_keras.matching import match
 from rf_keras.model import flatten_outputs
@@ -17,6 +17,7 @@ from rf_keras.optimization import decay_gradients, decay_weights, update_average
 from tflite.spec import ModelSpec
 
 Batch = dict[str, tf.Tensor]
+Flat = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # of `model.flatten_outputs`
 
 
 def make_train_step(
@@ -28,6 +29,7 @@ def make_train_step(
     strategy: tf.distribute.Strategy,
     size: int,
     element_spec: Any,
+    start: keras.Model | None = None,
 ) -> Callable[[Batch], dict[str, tf.Tensor]]:
     """The compiled step.
 
@@ -41,6 +43,8 @@ def make_train_step(
         size: side of the batch's images, pixels: one of `config.sizes`.
         element_spec: of the data set of batches, or of its iterator. Without it every new number of faces would be
             traced again, and tracing takes longest where there are many replicas.
+        start: of the same network, the weights that a training by labels goes out from; its points are the targets of
+            faces whose labels have none. None: such faces train box and score alone.
 
     Returns:
         A function of a batch (`pipeline.make_batches`) that gives float32 scalars `loss`, `box`, `classes`, `landmark`,
@@ -50,20 +54,25 @@ def make_train_step(
     mean = tf.constant(ModelSpec.mean, tf.float32)
     variables = model.trainable_variables
 
-    def loss_sums(outputs: list[tf.Tensor], batch: Batch) -> LossSums:
+    def loss_sums(outputs: list[tf.Tensor], batch: Batch, answers: Flat | None) -> LossSums:
         predictions = flatten_outputs(outputs, config.model)
         if config.distillation is not None:
             large = config.closeups > 0
             return taught_sums(predictions, batch, config.distillation, config.model, size, large_faces=large)
         matched = match(batch["boxes"], batch["count"], config.model, size, size)
-        return multibox_sums(predictions, matched, batch["boxes"], batch["landmarks"], anchors, config.model.variances)
+        faces = batch["boxes"], batch["landmarks"]
+        sums = multibox_sums(predictions, matched, *faces, anchors, config.model.variances)
+        if answers is None:
+            return sums
+        return hold_landmarks(sums, predictions, answers, matched, batch["landmarks"])
 
     def replica_step(batch: Batch) -> dict[str, tf.Tensor]:
         context = tf.distribute.get_replica_context()
+        pixels = tf.cast(tf.ensure_shape(batch["image"], [None, size, size, 3]), tf.float32) - mean
+        answers = None if start is None else flatten_outputs(start(pixels, training=False), config.model)
         with tf.GradientTape() as tape:
-            image = tf.ensure_shape(batch["image"], [None, size, size, 3])
-            outputs = model(tf.cast(image, tf.float32) - mean, training=not config.freeze_bn)
-            sums = loss_sums(outputs, batch)
+            outputs = model(pixels, training=not config.freeze_bn)
+            sums = loss_sums(outputs, batch, answers)
             counts = context.all_reduce("sum", [sums.positives, sums.positives_with_landmarks])
             losses = normalize(sums, *counts)
             scaled = optimizer.get_scaled_loss(losses.total) if config.mixed_precision else losses.total

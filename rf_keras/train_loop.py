@@ -13,7 +13,9 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from rf_keras.config import TrainConfig, as_tuples
+from rf_keras.evaluation.before_after import has_points
 from rf_keras.evaluation.scoring import AP_SCORE_THRESHOLD, evaluate_keras
+from rf_keras.fine_tuning import Baseline, unknown_points, validation_of
 from rf_keras.model_file import save_model
 from rf_keras.optimization import learning_rate
 from rf_keras.pipeline import (
@@ -100,7 +102,8 @@ def validate(run: Run, samples: Sequence[Sample], writer: tf.summary.SummaryWrit
 
 
 def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], validation: Sequence[Sample]) -> dict[str, Any]:
-    """The loop. Returns the figures of the end: `val_ap` and `best_ap` in percent, `images_per_second`, `steps`.
+    """The loop. Returns the figures of the end: `val_ap`, `best_ap` and `start_ap` (of a fine-tuning) in percent,
+    `start_nme`, `images_per_second`, `steps`.
 
     Args:
         run: new or restored.
@@ -125,13 +128,18 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], validation:
 
     # -------------------------------------------------------------------------------------------- logs
     spec = batches.element_spec
+    held = run.start if config.distillation is None and unknown_points(samples) else None
     turns = [
-        make_train_step(run.model, run.optimizer, run.average, run.step, config, run.strategy, size, spec)
+        make_train_step(run.model, run.optimizer, run.average, run.step, config, run.strategy, size, spec, held)
         for size in config.sizes
     ]
     log = MetricsLog(run.run_dir, start, COLUMNS, PANELS)
     writer = tf.summary.create_file_writer(str(run.run_dir / "tensorboard"))
     figures: dict[str, Any] = {"steps": total, "val_ap": None, "best_ap": None, "images_per_second": None}
+    labelled_points = has_points(validation)
+    validation = validation_of(run, validation)
+    baseline = validated_start(run, validation, labelled_points, log, writer)
+    figures |= {"start_ap": baseline and baseline.ap, "start_nme": baseline and baseline.nme}
     progress = Progress(config.batch)
 
     # -------------------------------------------------------------------------------------------- loop
@@ -163,11 +171,12 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], validation:
                     metrics = validate(run, validation, writer)
                     figures["val_ap"], row["val_nme"] = metrics["all"], metrics["nme"]
                     row["val_ap"] = metrics["all"]
-                    if metrics["all"] > float(run.best):
+                    spoiled = baseline is not None and baseline.spoiled(metrics["nme"])
+                    if metrics["all"] > float(run.best) and not spoiled:
                         run.best.assign(metrics["all"])
                         save_model(run.averaged, config.model, run.run_dir / BEST, run.meta(val_ap=metrics["all"]))
                 log.add(row)
-                measured = f", validation AP {row['val_ap']:.1f} %" if "val_ap" in row else ""
+                measured = f", validation {as_text(row)}" if "val_ap" in row else ""
                 bar.write(f"epoch {epoch}/{config.epochs}: loss {row['loss']:.3f}, {speed:.0f} images/s{measured}")
                 figures["images_per_second"] = round(speed, 2)
             if end_of_epoch or (step + 1) % config.checkpoint_steps == 0:
@@ -195,6 +204,36 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], validation:
         run.update_averaged()
         save_model(run.averaged, config.model, run.run_dir / BEST, run.meta())
     return figures | {"best_ap": float(run.best) if validation else None}
+
+
+def as_text(row: dict[str, Any]) -> str:
+    """AP and NME of a row of metrics."""
+    nme = row["val_nme"]
+    return f"AP {row['val_ap']:.1f} %" + ("" if nme is None else f", landmark NME {100 * nme:.2f} %")
+
+
+def validated_start(
+    run: Run, validation: Sequence[Sample], labelled_points: bool, log: MetricsLog, writer: tf.summary.SummaryWriter
+) -> Baseline | None:
+    """What the weights that a fine-tuning starts from do on the validation images; None without either.
+
+    A new run validates them before its first step: a row of metrics, and the best weights so far.
+    """
+    if run.start is None or not validation:
+        return None
+    if not int(run.step):
+        metrics = validate(run, validation, writer)
+        row = {"step": 0, "epoch": 0, "images_seen": 0, "val_ap": metrics["all"], "val_nme": metrics["nme"]}
+        log.add(row)
+        print(f"start: validation {as_text(row)}")
+        run.best.assign(metrics["all"])
+        save_model(run.averaged, run.config.model, run.run_dir / BEST, run.meta(val_ap=metrics["all"]))
+        return Baseline(metrics["all"], metrics["nme"], labelled_points)
+    first = log.rows[0] if log.rows else {"step": ""}
+    if first["step"] != "0":  # a run of an earlier version
+        return None
+    nme = float(first["val_nme"]) if first["val_nme"] else None
+    return Baseline(float(first["val_ap"]), nme, labelled_points)
 
 
 def write_summaries(

@@ -97,6 +97,43 @@ def teacher_sums(
     )
 
 
+def hold_landmarks(
+    sums: LossSums,
+    predictions: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+    start: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+    matched: tf.Tensor,
+    landmarks: tf.Tensor,
+) -> LossSums:
+    """The sums of a batch, with the start's points as targets where labels have none (learning without forgetting, Li
+    and Hoiem 2016).
+
+    Labels of boxes alone change the features under the landmark heads, and nothing else would tell those. Besides, the
+    few faces with points in a batch would have the whole weight of the landmark loss.
+
+    Args:
+        sums: of the labels (`losses.multibox_sums`).
+        predictions: logits [B, A, 2], deltas [B, A, 4], landmark deltas [B, A, 10] (`model.flatten_outputs`).
+        start: what the weights that the training started from answer about the same images, in the same form.
+        matched: int32 [B, A], face index per anchor, −1 background (`matching.match`).
+        landmarks: float32 [B, G, 5, 2], pixels, −1 where unknown.
+
+    Returns:
+        The same sums but for `landmark` and `positives_with_landmarks`: an anchor whose face has no points counts by
+        the start's score, from `TEACHER_FLOOR` on.
+    """
+    where = tf.where(matched >= 0)  # [P, 2] image, anchor
+    face = tf.stack([where[:, 0], tf.cast(tf.gather_nd(matched, where), tf.int64)], axis=1)
+    unknown = tf.reduce_all(tf.gather_nd(landmarks, face) == -1.0, axis=[1, 2])
+    logits = tf.gather_nd(start[0], where)
+    score = tf.sigmoid(logits[:, 1] - logits[:, 0])
+    weight = tf.where(unknown & (score >= TEACHER_FLOOR), score, 0.0)
+    error = tf.gather_nd(predictions[2], where) - tf.gather_nd(start[2], where)
+    return sums._replace(
+        landmark=sums.landmark + tf.reduce_sum(weight[:, None] * smooth_l1(error)),
+        positives_with_landmarks=sums.positives_with_landmarks + tf.reduce_sum(weight),
+    )
+
+
 def corrected_by_labels(teacher_outputs: tf.Tensor, faces: tf.Tensor, corrected: tf.Tensor, size: int) -> tf.Tensor:
     """A teacher's answers with scores corrected by labels: lower where no face is, higher where it doubts a face.
 

@@ -14,6 +14,7 @@ import matplotlib.cbook
 import numpy as np
 import pytest
 
+from rf_keras.synthetic import make_dataset
 from tests.quantization.conftest import photos, tiny, weights_file  # noqa: F401  # fixtures
 from tflite.images import read_image
 from tflite.spec import read_spec
@@ -31,7 +32,7 @@ def run(root: Path, folder: Path, *command: str | Path) -> str:
 
 def test_examples_are_short(root: Path) -> None:
     files = sorted((root / "examples").glob("*.py"))
-    assert [path.name for path in files] == ["convert_in_python.py", "detect_photo.py", "webcam.py"]
+    assert [path.name for path in files] == ["convert_in_python.py", "detect_photo.py", "fine_tune.py", "webcam.py"]
     for path in files:
         assert 10 <= len(path.read_text(encoding="utf-8").splitlines()) <= 25
 
@@ -70,3 +71,20 @@ def test_convert_in_python(
     runpy.run_path(str(root / "examples" / "convert_in_python.py"), run_name="__main__")
     assert read_spec(output).quantization == "int8-ptq" and read_spec(output).input_width == 64
     assert "default threshold 0.5, runs on ai_edge_litert" in capsys.readouterr().out
+
+
+def test_fine_tune(
+    root: Path,
+    weights_file: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    labelled = make_dataset(tmp_path / "faces", 32, seed=5, size=96)
+    output = tmp_path / "output"
+    arguments = [str(weights_file), str(labelled), str(labelled), str(output), "64", "1", "2"]
+    monkeypatch.setattr(sys, "argv", ["fine_tune.py", *arguments])
+    runpy.run_path(str(root / "examples" / "fine_tune.py"), run_name="__main__")
+    assert read_spec(output / "model.tflite").quantization == "int8-qat"
+    assert (output / "report.html").stat().st_size > 10_000
+    assert re.search(rf"{output}/model.tflite: AP [\d.]+ %, threshold 0.5; ", capsys.readouterr().out)

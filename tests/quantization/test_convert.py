@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +103,39 @@ def test_newest_run_then_shipped_weights(weights_file: Path, tmp_path: Path, mon
     (run / BEST).write_bytes(weights_file.read_bytes())
     (run / CONFIG).write_text("{}")
     assert find_source(None).weights == Path("runs/one") / BEST
+
+
+def test_photos_at_hand_serve_calibration(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(source, "synthetic_dir", lambda split, size: tmp_path / "drawn")
+    mine = WeightsSource(Path("w.keras"), (), 64, {"train": {"data_dirs": ["wider"]}}, "")
+    drawn = WeightsSource(Path("w.keras"), (), 64, {"train": {"data_dirs": []}}, "")
+    assert mine.calibration_folders(()) == [tmp_path / "drawn" / "images"]
+    assert "only drawn faces to calibrate on" in capsys.readouterr().err
+    assert drawn.calibration_folders(()) == [tmp_path / "drawn" / "images"], "what they know"
+    few = tmp_path / "photos" / "val" / "images"
+    few.mkdir(parents=True)
+    (few / "a.jpg").touch()
+    assert source.photos_at_hand() is None
+    shutil.copytree(photos, tmp_path / "photos" / "train" / "images")
+    assert mine.calibration_folders(()) == mine.images_from(()) == [Path("photos/train")]
+    assert mine.calibration_folders([tmp_path]) == [tmp_path]
+    assert dataclasses.replace(mine, data_dirs=("own",)).calibration_folders(()) == [Path("own")]
+    assert drawn.calibration_folders(()) == [tmp_path / "drawn" / "images"]
+    assert capsys.readouterr().err == ""
+
+
+def test_where_files_go(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def output(weights: Path) -> Path:
+        return WeightsSource(weights, (), None, {}, "").output_for("int8")
+
+    assert output(tmp_path / "run" / "best.keras") == tmp_path / "run" / "best_int8.tflite"
+    here = Path("retinaface_fast_int8.tflite")
+    assert source.SHIPPED_WEIGHTS == "retinaface_fast.keras"
+    assert output(root / "rf_keras" / "weights" / source.SHIPPED_WEIGHTS) == here
+    assert output(tmp_path / "site-packages" / "rf_keras" / "weights" / source.SHIPPED_WEIGHTS) == here
 
 
 def test_sizes() -> None:

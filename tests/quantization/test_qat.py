@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from rf_keras.losses import multibox_sums, normalize
 from rf_keras.matching import match
 from rf_keras.model import build_model, flatten_outputs
 from rf_keras.model_file import load_model, save_model
-from rf_keras.run_dir import RunError, create_run, read_config
+from rf_keras.run_dir import RunError, create_run, read_config, write_pictures
 from rf_keras.wider import LabelError
 from tests.rf_keras.distillation.test_teacher import make_teacher
 from tflite.spec import ModelSpec, read_spec
@@ -76,8 +78,18 @@ def config(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> QatConfig:
 def finished(config: QatConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("qat") / "run"
     create_run(run_dir, config)
-    qat_steps.run_all(config, run_dir)
+    figures = qat_steps.run_all(config, run_dir)
+    (run_dir / "figures.json").write_text(json.dumps(figures))
     return run_dir
+
+
+def test_the_end_sets_int8_beside_float(finished: Path) -> None:
+    """Without labels the float network's faces stand for them."""
+    figures = json.loads((finished / "figures.json").read_text())
+    before, after = figures["float"], figures["int8"]
+    assert before["images"] == after["images"] == 2 and before["faces"] == after["faces"] > 10
+    assert before["ap"] > 99 and before["nme"] < 1e-6
+    assert 10 < after["ap"] <= before["ap"] and after["nme"] > 0
 
 
 def test_loss_of_equal_outputs_is_zero_and_counts_what_either_finds() -> None:
@@ -212,6 +224,24 @@ def test_what_going_on_needs(finished: Path, labelled: Path, tmp_path: Path, giv
     with pytest.raises(ValueError, match=message):
         qat.run(parsed(qat, *start, *given))
     assert not (tmp_path / "run").exists()
+
+
+def test_pictures_may_move_but_not_change(config: QatConfig, photos: Path, tmp_path: Path) -> None:
+    run_dir, moved = tmp_path / "run", tmp_path / "moved"
+    create_run(run_dir, config)
+    write_pictures(run_dir, [sample.image for sample in qat_steps.read_samples(config)[0]])
+    shutil.copytree(photos, moved)
+    options = parsed(qat, "--resume", "--run_dir", run_dir, "--data_dir", moved)
+    assert qat.resumed_config(options) == (dataclasses.replace(config, data_dirs=(str(moved),)), run_dir)
+    name = sorted(path.name for path in moved.iterdir())[4]
+    with (moved / name).open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(RunError, match=rf"{name}: \d+ bytes, expected the run's .*{name}"):
+        qat.run(options)
+    assert read_config(run_dir, QatConfig) == config
+    (moved / name).unlink()
+    with pytest.raises(RunError, match="11 pictures in the folders given, expected the run's own 12"):
+        qat.run(options)
 
 
 def taught_by(config: QatConfig, **changes: Any) -> QatConfig:

@@ -247,7 +247,8 @@ def test_help_shows_every_setting_at_once(root: Path) -> None:
             assert f"\n  --{name} " in done.stdout or f"\n  --{name}\n" in done.stdout, name
         for name in ("momentum", "val_share", "blocks", "clip_norm"):
             assert f"\n  {name}=" in done.stdout, name
-    assert "peak learning rate (default 0.02; reference: 0.001; synthetic faces: 0.04)" in done.stdout
+    expected = "default 0.02; reference: 0.001; synthetic faces: 0.04; with --init: 0.002"
+    assert f"peak learning rate ({expected})" in done.stdout
 
 
 def test_a_run_is_started_from_python(data: Path) -> None:
