@@ -16,6 +16,7 @@ from typing import Any
 
 from rf_keras.config import PRESETS, SYNTHETIC, ModelConfig, TrainConfig
 from rf_keras.distillation.config import Distillation
+from rf_keras.labels import MAX_MISSING, check_apart
 from rf_keras.run_dir import (
     BEST,
     CONFIG,
@@ -60,7 +61,9 @@ class Options:
     resume: bool = option(False, "go on with --run_dir, or with the newest run below runs/")
     repeat: Path | None = option(None, "run directory whose config.json a new run starts with, instead of --config")
     dry_run: bool = option(False, "print the plan and stop")
-    max_missing: float = option(0.0, "largest share of labelled images that may be missing, 0 to 1", low=0, high=1)
+    max_missing: float = option(
+        MAX_MISSING, "largest share of labelled images that may be missing or unreadable, 0 to 1", low=0, high=1
+    )
     settings: dict[str, Any] = settings_of(TrainConfig, ModelConfig, Distillation, note=preset_note)
     json: Path | None = option(None, "file for the final figures")
 
@@ -141,6 +144,7 @@ def run(options: Options) -> dict[str, Any] | None:
         check_teachable(config.model)
         open_teacher(config.distillation)  # fails before anything is written
     samples, sizes, validation = split_samples(config, options.max_missing)
+    check_apart(samples, validation)
     if len(samples) < config.batch:
         raise ValueError(f"batch is {config.batch}, but there are only {len(samples)} training images")
     print_plan(config, run_dir, samples, sizes, validation, detailed=options.dry_run)

@@ -99,7 +99,7 @@ def _decode(data: bytes) -> np.ndarray:
 
 def _decode_whole(data: bytes) -> np.ndarray:
     image = open_image(io.BytesIO(data))
-    coding = str(image.tile[0][3]) if image.tile else ""
+    coding = str(next((tile.args for tile in image.tile), ""))
     _load(image)  # the first frame; raises on truncated data, which OpenCV would fill with grey
     if ";16" in coding and image.mode in ("RGB", "RGBA"):
         # Pillow keeps the high bytes of 16-bit colour: of 14 bits and fewer little is left in them.
@@ -121,7 +121,9 @@ def _low_bytes(data: bytes) -> ImageFile.ImageFile:
 
     tiles = []
     for codec, extents, offset, coding in image.tile:
-        args = other_order(coding) if isinstance(coding, str) else (other_order(coding[0]), *coding[1:])
+        parts = (coding,) if isinstance(coding, str) else tuple(coding or ())
+        changed = (other_order(parts[0]), *parts[1:])
+        args = changed[0] if isinstance(coding, str) else changed
         tiles.append(type(image.tile[0])(codec, extents, offset, args))
     image.tile = tiles
     _load(image)

@@ -120,7 +120,7 @@ def test_sixteen_bits_keep_the_high_byte(channels: int) -> None:
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_wide_numbers_of_8_bits_stay_and_larger_ones_are_16_bits(dtype: type) -> None:
     """TIFF's 32-bit grey, whole or floating point: up to 255 the values are grey levels already."""
-    levels = np.arange(0, 256, dtype=dtype).reshape(16, 16)
+    levels: np.ndarray = np.arange(0, 256, dtype=dtype).reshape(16, 16)
     np.testing.assert_array_equal(read_image(encoded(levels, "TIFF"))[..., 1], levels)
     np.testing.assert_array_equal(read_image(encoded(levels * 256, "TIFF"))[..., 1], levels)
 
