@@ -11,6 +11,7 @@ COMMANDS = {
     "benchmark": ("tflite.benchmark", "time and memory of each stage of a detection"),
     "train": ("rf_keras.train", "train a float model on photos or on the built-in synthetic faces"),
     "evaluate": ("rf_keras.evaluate", "WIDER FACE AP and landmark error of a model"),
+    "labels": ("rf_keras.labels", "labelled pictures: checked, and from one format to another"),
     "import": ("rf_keras.import_weights", "weights of the reference network as a .keras file"),
     "qat": ("quantization.qat", "quantization-aware fine-tuning"),
     "convert": ("quantization.convert", "a .keras file or a run as a .tflite file"),

@@ -24,9 +24,9 @@ import numpy as np
 from rf_keras.evaluation.ground_truth import truth_of_samples
 from rf_keras.evaluation.scoring import ImageResult, evaluate, face_sizes
 from rf_keras.evaluation.wider_ap import first_on_face
+from rf_keras.labels import Sample
 from rf_keras.model_file import read_config
 from rf_keras.train_loop import split_samples, split_settings
-from rf_keras.wider import Sample
 from tflite.command import option, start
 from tflite.detector import FaceDetector
 

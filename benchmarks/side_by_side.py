@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -41,6 +40,7 @@ from rf_keras.evaluation import closeups
 from rf_keras.evaluation.ground_truth import Truth, read_truth
 from rf_keras.evaluation.scoring import AP_SCORE_THRESHOLD, evaluate
 from rf_keras.synthetic import synthetic_dir
+from tflite.benchmark import machine
 from tflite.command import option, start
 from tflite.images import expand_inputs, read_image
 from tflite.postprocess import Detections
@@ -157,16 +157,6 @@ def measure_large(peer: Peer, truths: Sequence[Truth]) -> dict[str, Any]:
         return peer.detect(peer.photo(image), SCORE_THRESHOLD)
 
     return closeups.measure(detect, truths, True, True, progress=sys.stderr.isatty())[0]
-
-
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    name = platform.processor()
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cpu": name or platform.machine(), "cores": cores, "python": platform.python_version()}
 
 
 def choose_photos(given: Sequence[str], truths: Sequence[Truth], count: int) -> list[Path]:

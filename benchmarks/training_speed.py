@@ -25,6 +25,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from rf_keras.config import PRESETS, TrainConfig
+from rf_keras.labels import Sample
 from rf_keras.losses import multibox_sums, normalize
 from rf_keras.matching import match
 from rf_keras.model import build_model, flatten_outputs
@@ -32,7 +33,6 @@ from rf_keras.optimization import make_optimizer
 from rf_keras.pipeline import DataConfig, data_config, make_batches, read_folders, sample_stream
 from rf_keras.step import Batch, make_train_step
 from rf_keras.synthetic import synthetic_dir
-from rf_keras.wider import Sample
 from tflite.command import option, start
 from tflite.spec import ModelSpec
 

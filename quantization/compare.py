@@ -9,6 +9,8 @@ where a file and the float model disagree most. Those photos come from D and go 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,19 +30,23 @@ from quantization.report import html_report
 from quantization.tflite_graph import read_graph
 from rf_keras.boxes import iou
 from rf_keras.evaluation.ground_truth import Truth, read_truth
-from rf_keras.evaluation.keras_detector import InputSize
 from rf_keras.evaluation.scoring import evaluate, open_detector
+from rf_keras.evaluation.wider_ap import SUBSETS
+from rf_keras.input_size import InputSize
+from rf_keras.labels import describe
 from rf_keras.model_file import load_model
 from rf_keras.selection import evenly_spaced
-from tflite.benchmark import measure_stages
+from tflite.benchmark import machine, measure_stages
 from tflite.command import option, start
 from tflite.detector import FaceDetector
 from tflite.files import write_text
 from tflite.images import read_image
 from tflite.postprocess import Detections
-from tflite.spec import ModelSpec, read_spec
+from tflite.spec import read_spec
 
-SHOWN_SCORE = ModelSpec.score_threshold  # disagreement counts faces above it
+THREADS = (1, 2)  # of the interpreter, that files are timed with
+STAGES = ("invoke", "end_to_end")
+RUNS_PER_TURN = 10
 SAME_FACE_IOU = 0.5
 
 
@@ -68,11 +74,12 @@ def measure_float(weights: Path, size: str, truths: Sequence[Truth]) -> Column:
         "kind": "float",
         "interpreter": opened.interpreter,
         "bytes": weights.stat().st_size,
+        "score_threshold": opened.threshold,
     }
     return Column("float", figures, result, [])
 
 
-def measure_file(path: Path, truths: Sequence[Truth], weights: Path, runs: int, sqnr_images: int) -> Column:
+def measure_file(path: Path, truths: Sequence[Truth], weights: Path, sqnr_images: int) -> Column:
     """An exported file, run on the device runtime."""
     content = path.read_bytes()
     spec = read_spec(content, str(path))
@@ -80,7 +87,7 @@ def measure_file(path: Path, truths: Sequence[Truth], weights: Path, runs: int, 
     result = evaluate(opened.for_ap, truths)
     graph = read_graph(content)
     figures = {**result.metrics, "kind": spec.quantization, "interpreter": opened.interpreter, "bytes": len(content)}
-    figures |= {"ops": graph.op_counts(), "latency_ms": latency(path, truths[0].image, runs)}
+    figures |= {"ops": graph.op_counts(), "score_threshold": spec.score_threshold}
     layers: list[LayerError] = []
     if spec.quantization.startswith("int8"):
         side = (spec.input_height, spec.input_width)
@@ -92,13 +99,25 @@ def measure_file(path: Path, truths: Sequence[Truth], weights: Path, runs: int, 
     return Column(path.stem, figures, result, layers)
 
 
-def latency(path: Path, image: Path, runs: int) -> dict[str, dict[str, float]]:
-    """Median ms of `invoke` and `end_to_end` on one photo, by number of threads (1 and 2)."""
-    found: dict[str, dict[str, float]] = {}
-    for threads in (1, 2):
-        with FaceDetector(path, threads, input_size=None) as detector:
-            times = measure_stages(detector, read_image(image), runs)
-        found[str(threads)] = {stage: float(np.median(times[stage])) for stage in ("invoke", "end_to_end")}
+def latencies(paths: Sequence[Path], image: np.ndarray, runs: int) -> list[dict[str, dict[str, float]]]:
+    """Median ms of `invoke` and `end_to_end` on one photo by number of threads (`THREADS`), of each file.
+
+    The files take turns, a few runs at a time, so that a busy machine hits all alike.
+    """
+    found: list[dict[str, dict[str, float]]] = [{} for _ in paths]
+    turns = -(-runs // RUNS_PER_TURN)
+    for threads in THREADS:
+        with contextlib.ExitStack() as stack:
+            detectors = [stack.enter_context(FaceDetector(path, threads, input_size=None)) for path in paths]
+            times: list[list[dict[str, np.ndarray]]] = [[] for _ in paths]
+            for turn in range(turns):
+                count = min(RUNS_PER_TURN, runs - turn * RUNS_PER_TURN)
+                for taken, detector in zip(times, detectors, strict=True):
+                    taken.append(measure_stages(detector, image, count))
+        for of_file, taken in zip(found, times, strict=True):
+            of_file[str(threads)] = {
+                stage: float(np.median(np.concatenate([part[stage] for part in taken]))) for stage in STAGES
+            }
     return found
 
 
@@ -124,26 +143,66 @@ def above(detections: Detections, score: float) -> Detections:
     return Detections(detections.boxes[keep], detections.scores[keep], detections.landmarks[keep])
 
 
+def own_threshold(column: Column) -> float:
+    """Probability from which the model counts a face."""
+    return float(column.figures["score_threshold"])
+
+
 def disagreements(reference: Column, column: Column, count: int) -> list[Disagreement]:
-    """The images with the most faces above 0.5 that one of the two finds and the other does not find even at 0.3."""
+    """The images with the most faces above the model's own threshold that one of the two finds and the other does not
+    find even 0.2 below its."""
+    first, second = own_threshold(reference), own_threshold(column)
     found = []
     for a, b in zip(reference.evaluation.images, column.evaluation.images, strict=True):
-        expected, other = above(a.found, SHOWN_SCORE), above(b.found, SHOWN_SCORE)
-        lost = int((~same_faces(expected, above(b.found, SHOWN_SCORE - 0.2))).sum())
-        new = int((~same_faces(other, above(a.found, SHOWN_SCORE - 0.2))).sum())
+        expected, other = above(a.found, first), above(b.found, second)
+        lost = int((~same_faces(expected, above(b.found, second - 0.2))).sum())
+        new = int((~same_faces(other, above(a.found, first - 0.2))).sum())
         if lost + new:
             found.append(Disagreement(a.truth.image, column.name, expected, other, lost, new))
     return sorted(found, key=lambda d: -(d.lost + d.new))[:count]
 
 
 def agreement(reference: Column, column: Column) -> float | None:
-    """Share of the float model's faces above 0.5 that the file finds above 0.5 as well (IoU ≥ 0.5)."""
+    """Share of the float model's faces that the file finds as well (IoU ≥ 0.5), each at its own threshold."""
+    first, second = own_threshold(reference), own_threshold(column)
     hits = [
-        same_faces(above(a.found, SHOWN_SCORE), above(b.found, SHOWN_SCORE))
+        same_faces(above(a.found, first), above(b.found, second))
         for a, b in zip(reference.evaluation.images, column.evaluation.images, strict=True)
     ]
     every = np.concatenate(hits) if hits else np.zeros(0)
     return float(every.mean()) if len(every) else None
+
+
+def summary(document: dict[str, Any]) -> str:
+    """The figures as lines of text."""
+
+    def cell(value: float | None, digits: int = 1) -> str:
+        return "–" if value is None else f"{value + 0.0:.{digits}f}"
+
+    names = list(document["models"])
+    width = max(map(len, names))
+    keys = [key for key in (*SUBSETS, "all") if document["models"][names[0]][key] is not None]
+    head = [*(f"AP {key}" for key in keys), "NME %", "faces %", "threshold", "kB"]
+    head += [f"{stage} {threads} thr." for threads in THREADS for stage in STAGES]
+    lines = ["  ".join([" " * width, *head])]
+    for name, figures in document["models"].items():
+        nme = None if figures["nme"] is None else 100 * figures["nme"]
+        same = figures.get("same_faces", 1.0)
+        values = [*(cell(figures[key]) for key in keys), cell(nme, 2), cell(None if same is None else 100 * same)]
+        values += [f"{figures['score_threshold']:g}", cell(figures["bytes"] / 1000, 0)]
+        times = figures.get("latency_ms", {})
+        values += [cell(times.get(str(t), {}).get(stage), 2) for t in THREADS for stage in STAGES]
+        row = (value.rjust(len(title)) for value, title in zip(values, head, strict=True))
+        lines.append("  ".join([name.ljust(width), *row]))
+    machine = document["machine"]
+    load = " and ".join("–" if value is None else f"{value:.1f}" for value in machine["load"])
+    lines.append(f"ms on {machine['cpu']}, {machine['cores']} cores; load before and after {load}")
+    return "\n".join(lines)
+
+
+def load_average() -> float | None:
+    """Of the last minute; None where the system does not tell."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -167,14 +226,17 @@ def run(options: Options) -> dict[str, Any]:
     truths = read_truth(options.data_dir, options.gt_dir)
     print(f"{len(truths)} images, input {size}: float, then {', '.join(path.name for path in paths)}")
     reference = measure_float(options.weights, str(size), truths)
-    columns = [measure_file(path, truths, options.weights, options.runs, options.sqnr_images) for path in paths]
-    for column in columns:
+    columns = [measure_file(path, truths, options.weights, options.sqnr_images) for path in paths]
+    photo, before = read_image(reference.evaluation.images[0].truth.image), load_average()
+    for column, times in zip(columns, latencies(paths, photo, options.runs), strict=True):
+        column.figures["latency_ms"] = times
         column.figures["same_faces"] = agreement(reference, column)
     pairs = [d for column in columns for d in disagreements(reference, column, options.worst)]
     document = {
         "data_dir": str(options.data_dir),
-        "rules": "WIDER FACE .mat" if options.gt_dir else "label.txt",
-        "images": len(truths),
+        "rules": "WIDER FACE .mat" if options.gt_dir else describe(options.data_dir),
+        "images": reference.figures["images"],
+        "machine": machine() | {"load": [before, load_average()], "threads": list(THREADS), "runs": options.runs},
         "size": int(str(size)) if str(size).isdecimal() else str(size),
         "models": {column.name: column.figures for column in (reference, *columns)},
         "disagreements": [
@@ -182,6 +244,7 @@ def run(options: Options) -> dict[str, Any]:
         ],
     }
     write_text(output, html_report(reference, columns, pairs, document))
+    print(summary(document))
     print(f"wrote {output}")
     return document
 

@@ -18,6 +18,7 @@ from quantization.distill import distillation_loss
 from rf_keras.augment_config import AugmentConfig
 from rf_keras.config import ModelConfig, TrainConfig
 from rf_keras.distillation.losses import taught_sums
+from rf_keras.labels import Sample
 from rf_keras.losses import multibox_sums, normalize
 from rf_keras.matching import match
 from rf_keras.model import flatten_outputs
@@ -25,7 +26,6 @@ from rf_keras.optimization import learning_rate, update_average
 from rf_keras.pipeline import DataConfig, correcting, make_batches, sample_stream
 from rf_keras.progress import Progress, check_finite
 from rf_keras.run_dir import MetricsLog, Panel
-from rf_keras.wider import Sample
 from tflite.spec import ModelSpec
 
 # Whole letterboxed pictures, as they are detected in; only what leaves the statistics of activations alone.

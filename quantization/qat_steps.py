@@ -20,9 +20,10 @@ from rf_keras.config import ModelConfig, default_threshold
 from rf_keras.evaluation.before_after import answered, has_points, measure, table, with_answered_points
 from rf_keras.evaluation.keras_detector import InputSize, KerasDetector
 from rf_keras.history import images_seen, part, parts_of
+from rf_keras.labels import MAX_MISSING, NoLabels, Sample, read_labels
+from rf_keras.labels.pictures import looks
 from rf_keras.model_file import load_model, save_model
 from rf_keras.run_dir import BEST, LAST
-from rf_keras.wider import LabelError, Sample, read_labels
 from tflite.images import expand_inputs
 
 ORIGINAL = "original.keras"  # the folded float network that the run imitates
@@ -42,14 +43,15 @@ def read_samples(config: QatConfig) -> tuple[list[Sample], list[int]]:
     for folder, needs_labels in zip(config.data_dirs, corrects, strict=True):
         try:
             samples += read_labels(folder)
-        except LabelError:
+        except NoLabels:
             if config.multibox or needs_labels:
                 raise
             files, errors = expand_inputs([folder])
             if errors:
                 raise ValueError(errors[0]) from None
             none = np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32)
-            samples += [Sample(path, *none) for path, _ in files]
+            looked = looks([path for path, _ in files], MAX_MISSING, folder)
+            samples += [Sample(path, *none, size=look.size, plain=look.plain) for path, look in looked.items()]
         sizes.append(len(samples) - sum(sizes))
     if len(samples) < config.batch + config.val_images:
         found = f"{', '.join(config.data_dirs)}: {len(samples)} images"

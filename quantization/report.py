@@ -40,7 +40,7 @@ def html_report(
         reference: the float model.
         columns: the exported files.
         pairs: photos to draw, float left, file right.
-        document: `data_dir`, `rules`, `images` and `size` for the heading.
+        document: `data_dir`, `rules`, `images` and `size` for the heading, `machine` for the times.
     """
     what = f"{document['images']} images of {document['data_dir']}, {document['size']} px letterbox, rules: "
     parts = [
@@ -50,7 +50,7 @@ def html_report(
         "<h2>AP by face size</h2>",
         _by_size(reference, columns),
         "<h2>Cost</h2>",
-        _cost(reference, columns),
+        _cost(reference, columns, document),
         "<h2>Scores</h2>",
         "<p class=note>Detections on a face (solid) and elsewhere (dashed) by score, logarithmic.</p>",
         _image(_histograms([reference, *columns])),
@@ -60,7 +60,8 @@ def html_report(
             parts += [f"<h2>Where {html.escape(column.name)} loses signal</h2>", _layers(column)]
     if pairs:
         parts.append(
-            "<h2>Photos of most disagreement</h2><p class=note>Left float, right the file, faces from 0.5.</p>"
+            "<h2>Photos of most disagreement</h2><p class=note>Left float, right the file, each from its own "
+            "threshold.</p>"
         )
         parts += [_pair(pair) for pair in pairs]
     body = "\n".join(parts)
@@ -76,14 +77,14 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _number(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def _against(value: float | None, float_value: float | None) -> str:
     """AP with its difference to the float model's."""
     if value is None or float_value is None:
         return _number(value)
-    change = value - float_value
+    change = round(value - float_value, 1) + 0.0  # no −0.0
     return f"{value:.1f} <span class={'loss' if change < 0 else 'gain'}>{change:+.1f}</span>"
 
 
@@ -96,10 +97,19 @@ def _accuracy(reference: Column, columns: Sequence[Column]) -> str:
         "landmark NME, %",
         "NME ÷ float",
         "float's faces found, %",
+        "threshold",
     ]
     base = reference.figures
     rows = [
-        ["float", "float", *(_number(base[key]) for key in keys), _percent(base["nme"], 2), "1", "100"],
+        [
+            "float",
+            "float",
+            *(_number(base[key]) for key in keys),
+            _percent(base["nme"], 2),
+            "1",
+            "100",
+            f"{base['score_threshold']:g}",
+        ],
         *(
             [
                 html.escape(column.name),
@@ -108,6 +118,7 @@ def _accuracy(reference: Column, columns: Sequence[Column]) -> str:
                 _percent(column.figures["nme"], 2),
                 _number(column.figures["nme"] / base["nme"], 3) if column.figures["nme"] and base["nme"] else "–",
                 _percent(column.figures["same_faces"]),
+                f"{column.figures['score_threshold']:g}",
             ]
             for column in columns
         ),
@@ -128,7 +139,7 @@ def _by_size(reference: Column, columns: Sequence[Column]) -> str:
     return _table(header, rows)
 
 
-def _cost(reference: Column, columns: Sequence[Column]) -> str:
+def _cost(reference: Column, columns: Sequence[Column], document: dict[str, Any]) -> str:
     threads = ("1", "2")
     header = ["model", "kB", "ops", *(f"invoke, {t} thread{'s' * (t != '1')}, ms" for t in threads)]
     header += [f"end to end, {t}, ms" for t in threads] + ["interpreter"]
@@ -147,7 +158,13 @@ def _cost(reference: Column, columns: Sequence[Column]) -> str:
         + "</p>"
         for column in columns
     )
-    return _table(header, rows) + details
+    machine = document["machine"]
+    load = " and ".join(_number(value) for value in machine["load"])
+    note = (
+        f"Medians of {machine['runs']} runs on one photo, the files in turns, on {machine['cpu']}, "
+        f"{machine['cores']} cores; load {load} before and after."
+    )
+    return _table(header, rows) + f"<p class=note>{html.escape(note)}</p>" + details
 
 
 def _layers(column: Column) -> str:

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from rf_keras.wider import format_label
+from rf_keras.labels import format_label
 from tflite.command import option, start
 from tflite.detector import FaceDetector
 from tflite.files import write_text

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from rf_keras.augment_config import CLOSEUP_FACE, AugmentConfig
-from rf_keras.wider import UNKNOWN
+from rf_keras.labels import UNKNOWN
 
 MIRRORED_LANDMARKS = (1, 0, 2, 4, 3)
 COLOUR_DRAWS = 9  # random numbers that a colour function takes
@@ -310,6 +310,32 @@ def fill_square(image: tf.Tensor, place: Placement, fill: tuple[float, ...], siz
 
     full = tf.equal(place.out_height, size) & tf.equal(place.out_width, size)
     return tf.ensure_shape(tf.cond(full, lambda: image, padded), [size, size, 3])
+
+
+def paint_over(
+    image: tf.Tensor, ignored: tf.Tensor, faces: tf.Tensor, place: Placement, fill: tuple[float, ...]
+) -> tf.Tensor:
+    """Hide what is to be ignored: neither a face nor background is then to be learned there.
+
+    Args:
+        image: uint8 [S, S, 3], not mirrored yet.
+        ignored: float32 [M, 4] regions; faces: float32 [N, 4], whose boxes stay as they are; in pixels of the file.
+        fill: colour, 0-255.
+    """
+    scale, shift = _scale_and_shift(place)
+    side = tf.shape(image)[0]
+    centres = tf.cast(tf.range(side), tf.float32) + 0.5
+
+    def covered(boxes: tf.Tensor) -> tf.Tensor:
+        """bool [S, S]: pixels in one of the boxes."""
+        moved = boxes * tf.tile(scale, [2]) + tf.tile(shift, [2])
+        x1, y1, x2, y2 = tf.unstack(moved[:, :, None], axis=1)  # [M, 1] each
+        columns = tf.cast((centres >= x1) & (centres < x2), tf.float32)  # [M, S]
+        rows = tf.cast((centres >= y1) & (centres < y2), tf.float32)
+        return tf.matmul(rows, columns, transpose_a=True) > 0.5
+
+    hidden = covered(ignored) & ~covered(faces)
+    return tf.where(hidden[..., None], tf.constant(np.round(fill), tf.uint8), image)
 
 
 def mirror_and_swap(image: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:

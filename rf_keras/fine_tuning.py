@@ -11,10 +11,10 @@ import numpy as np
 from rf_keras.config import default_threshold
 from rf_keras.evaluation.before_after import has_points, measure, table, with_answered_points
 from rf_keras.evaluation.keras_detector import KerasDetector
+from rf_keras.labels import UNKNOWN, Sample
 from rf_keras.model_file import load_model
 from rf_keras.run_dir import BEST
 from rf_keras.run_state import Run
-from rf_keras.wider import UNKNOWN, Sample
 
 # Weights are not `best` whose landmarks are this many times as far from the labels as the start's; or, where the
 # start's answers stand for labels, this far from them, as a share of the face size.

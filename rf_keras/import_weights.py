@@ -53,10 +53,10 @@ def run(options: Options) -> ModelConfig:
     from rf_keras.importing.fit_check import choose_fit, config_of_fit, try_fits
     from rf_keras.importing.reading import check_parity, network_inputs, read_source
     from rf_keras.importing.source_weights import ImportWeightsError, estimate_statistics, load_convs
+    from rf_keras.labels import LABEL_FILE, read_labels
     from rf_keras.model import build_model
     from rf_keras.model_file import save_model
     from rf_keras.synthetic import synthetic_dir
-    from rf_keras.wider import LABEL_FILE, read_labels
 
     data = options.data_dir or synthetic_dir("train")
     images = sorted(path for path in data.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)

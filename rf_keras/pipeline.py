@@ -21,10 +21,13 @@ from rf_keras.config import TrainConfig
 from rf_keras.distillation.config import Distillation
 from rf_keras.distillation.mixing import MIX_DRAWS, mix_batch
 from rf_keras.distillation.teacher import open_teacher
-from rf_keras.wider import UNKNOWN, Sample, read_labels
+from rf_keras.labels import MAX_MISSING, UNKNOWN, Sample, read_labels
+from tflite.images import ImageError, read_image
 from tflite.spec import ModelSpec
 
 CLOSEUP_STREAM = -(1 << 40)  # streams of random numbers of their own: what else is drawn stays
+# Around the window that is decoded of a JPEG: at its edge libjpeg makes colours up where it lacks the neighbours.
+DECODED_MARGIN = 16
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,14 @@ def data_config(config: TrainConfig) -> DataConfig:
     )
 
 
-def read_folders(data_dirs: Sequence[str | Path], max_missing: float = 0.0) -> tuple[list[Sample], list[int]]:
+def read_folders(
+    data_dirs: Sequence[str | Path], max_missing: float = MAX_MISSING, split: str = "train"
+) -> tuple[list[Sample], list[int]]:
     """Samples of several folders, joined, and how many come from each (what `sample_stream` needs).
 
-    `max_missing` as `read_labels` takes it.
+    `max_missing` and `split` as `read_labels` takes them.
     """
-    groups = [read_labels(folder, max_missing) for folder in data_dirs]
+    groups = [read_labels(folder, max_missing, split=split) for folder in data_dirs]
     return [sample for group in groups for sample in group], [len(group) for group in groups]
 
 
@@ -160,7 +165,7 @@ def make_batches(
 
     Raises:
         ValueError: the batch cannot be shared evenly, or the stream does not fit the samples.
-        tf.errors.InvalidArgumentError while iterating: a file is no readable image (`unreadable_images` names it).
+        tf.errors.OpError while iterating: a file is no readable image (`unreadable_images` names it).
     """
     index, workers = worker
     if config.batch % (workers * replicas) or not 0 <= index < workers:
@@ -182,11 +187,18 @@ def make_batches(
     boxes = tf.constant(np.concatenate([sample.boxes for sample in samples]), tf.float32)
     landmarks = tf.constant(np.concatenate([sample.landmarks for sample in samples]), tf.float32)
     corrects = tf.constant(np.zeros(len(samples), bool) if corrected is None else corrected)
+    plain = tf.constant([sample.plain for sample in samples])
+    regions = [len(sample.ignored) for sample in samples]
+    region_ends = tf.constant(np.cumsum(regions), tf.int64)
+    region_starts = region_ends - tf.constant(regions, tf.int64)
+    ignored = tf.constant(np.concatenate([sample.ignored for sample in samples]), tf.float32) if any(regions) else None
 
     @tf.autograph.experimental.do_not_convert  # plain tensor code; converting it takes seconds
     def make_item(position: tf.Tensor, sample: tf.Tensor) -> dict[str, tf.Tensor]:
         rows = slice(starts[sample], ends[sample])
-        item = tf.io.read_file(paths[sample]), boxes[rows], landmarks[rows], position
+        picture = Picture(paths[sample], plain[sample])
+        hidden = None if ignored is None else ignored[region_starts[sample] : region_ends[sample]]
+        item = picture, boxes[rows], landmarks[rows], hidden, position
         more = {} if corrected is None else {"corrected": corrects[sample]}
         if not config.more_sizes:
             return augment_item(*item, config, more)
@@ -256,10 +268,57 @@ def _at_least_one_row(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return {**batch, **in_view, "boxes": padded("boxes"), "landmarks": padded("landmarks", UNKNOWN)}
 
 
+class Picture:
+    """One image file in the graph, decoded as `tflite.images.read_image` does it.
+
+    TensorFlow decodes the window alone of a plain JPEG, several times as fast; all else is read by `read_image`.
+
+    Args:
+        path: string scalar.
+        plain: bool scalar, `Sample.plain`.
+
+    Attributes:
+        height, width: int32 scalars, of the upright image.
+    """
+
+    def __init__(self, path: tf.Tensor, plain: tf.Tensor) -> None:
+        def of_header() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            data = tf.io.read_file(path)
+            return data, tf.io.extract_jpeg_shape(data)[:2], tf.zeros([0, 0, 3], tf.uint8)
+
+        def of_pixels() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            image = tf.numpy_function(_read_rgb, [path], tf.uint8)
+            image.set_shape([None, None, 3])
+            return tf.constant(b""), tf.shape(image)[:2], image
+
+        self._plain = plain
+        self._data, shape, self._pixels = tf.cond(plain, of_header, of_pixels)
+        self.height, self.width = shape[0], shape[1]
+
+    def window(self, top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+        """uint8 [height, width, 3], RGB; the window lies inside the image."""
+
+        def decoded() -> tf.Tensor:
+            y, x = tf.maximum(top - DECODED_MARGIN, 0), tf.maximum(left - DECODED_MARGIN, 0)
+            end_y = tf.minimum(top + height + DECODED_MARGIN, self.height)
+            end_x = tf.minimum(left + width + DECODED_MARGIN, self.width)
+            image = tf.io.decode_and_crop_jpeg(
+                self._data, tf.stack([y, x, end_y - y, end_x - x]), channels=3, dct_method="INTEGER_ACCURATE"
+            )
+            return image[top - y : top - y + height, left - x : left - x + width]
+
+        return tf.cond(self._plain, decoded, lambda: self._pixels[top : top + height, left : left + width])
+
+
+def _read_rgb(path: bytes) -> np.ndarray:
+    return np.ascontiguousarray(read_image(path.decode("utf-8", "surrogateescape"))[..., ::-1])
+
+
 def augment_item(
-    data: tf.Tensor,
+    picture: Picture,
     boxes: tf.Tensor,
     landmarks: tf.Tensor,
+    ignored: tf.Tensor | None,
     position: tf.Tensor,
     config: DataConfig,
     more: dict[str, tf.Tensor],
@@ -267,9 +326,9 @@ def augment_item(
     """One image file and its faces → one training example.
 
     Args:
-        data: string scalar, the bytes of a JPEG, PNG or BMP file (stored orientation: EXIF is not applied, as labels
-            refer to stored pixels).
-        boxes: float32 [N, 4]; landmarks: float32 [N, 5, 2]; in pixels of the file.
+        picture: the image.
+        boxes: float32 [N, 4]; landmarks: float32 [N, 5, 2]; in pixels of the upright image.
+        ignored: float32 [M, 4] in the same pixels, painted over with `fill` where no face lies; None: nothing is.
         position: int64 scalar, the item's place in the stream; with the seed it decides all that is random.
         config: of the images.
         more: goes into the result; with `corrected` in it, `in_view` does, too.
@@ -288,14 +347,7 @@ def augment_item(
     colour_draws = draws[candidates : candidates + augment.COLOUR_DRAWS]
     flip, interpolation = draws[-2] < recipe.flip_chance, draws[-1]
 
-    # Only the window of a JPEG is decoded; other formats have to be decoded to learn their size.
-    is_jpeg = tf.equal(tf.strings.substr(data, 0, 3), b"\xff\xd8\xff")
-    shape, decoded = tf.cond(
-        is_jpeg,
-        lambda: (tf.io.extract_jpeg_shape(data), tf.zeros([0, 0, 3], tf.uint8)),
-        lambda: _decode_other(data),
-    )
-    height, width = shape[0], shape[1]
+    height, width = picture.height, picture.width
     window = augment.choose_window(boxes, height, width, window_draws, recipe, size)
     visible = tf.stack([0, 0, width, height])
     if recipe.closeup_share:
@@ -304,11 +356,7 @@ def augment_item(
         close, *closeup = augment.choose_closeup(boxes, landmarks, height, width, closeup_draws, recipe.closeup_share)
         window, visible = tf.where(close, closeup[0], window), tf.where(close, closeup[1], visible)
     place = augment.place_window(window, height, width, size, visible)
-    image = tf.cond(
-        is_jpeg,
-        lambda: tf.io.decode_and_crop_jpeg(data, tf.stack(place[:4]), channels=3),
-        lambda: decoded[place.top : place.top + place.height, place.left : place.left + place.width],
-    )
+    image = picture.window(place.top, place.left, place.height, place.width)
 
     if recipe.reference_colour:
         image = augment.reference_colour(tf.cast(image, tf.float32), colour_draws, recipe)
@@ -317,6 +365,8 @@ def augment_item(
         image = augment.linear_colour(image, colour_draws, recipe)
     image = tf.saturate_cast(image + 0.5, tf.uint8)
     image = augment.fill_square(image, place, config.fill[::-1], size)
+    if ignored is not None:
+        image = augment.paint_over(image, ignored, boxes, place, config.fill[::-1])
     image = augment.mirror_and_swap(image, flip)
     in_view = augment.faces_in_view(boxes, place, flip, size) if "corrected" in more else None
     boxes, landmarks = augment.move_faces(boxes, landmarks, window, place, flip, recipe, size)
@@ -329,20 +379,17 @@ def augment_item(
     return item
 
 
-def _decode_other(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    image = tf.io.decode_image(data, channels=3, expand_animations=False)
-    image.set_shape([None, None, 3])
-    return tf.shape(image), image
-
-
 def unreadable_images(samples: Sequence[Sample]) -> list[Path]:
-    """The samples' files that TensorFlow cannot decode: decodes them all, so call it once batches have failed."""
+    """The samples' files that cannot be decoded: decodes them all, so call it once batches have failed."""
 
-    def readable(path: tf.Tensor) -> bool:
+    def readable(sample: Sample) -> bool:
         try:
-            tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
-        except tf.errors.OpError:
+            if sample.plain:
+                tf.io.decode_jpeg(tf.io.read_file(str(sample.image)), channels=3)
+            else:
+                read_image(sample.image)
+        except (tf.errors.OpError, ImageError):
             return False
         return True
 
-    return [sample.image for sample in samples if not readable(str(sample.image))]
+    return [sample.image for sample in samples if not readable(sample)]

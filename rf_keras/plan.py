@@ -12,12 +12,12 @@ import tensorflow as tf
 
 from rf_keras.config import TrainConfig
 from rf_keras.evaluation.before_after import has_points
+from rf_keras.labels import Sample, describe
 from rf_keras.matching import match
 from rf_keras.model import build_model
 from rf_keras.optimization import make_optimizer
 from rf_keras.pipeline import correcting, data_config, make_batches, sample_stream
 from rf_keras.step import make_train_step
-from rf_keras.wider import Sample
 
 PROBE_IMAGES = 64  # enough to see that the anchors fit nothing
 DETAILED_IMAGES = 256
@@ -39,7 +39,7 @@ def print_plan(
     """
     faces = sum(len(sample.boxes) for sample in samples)
     points = sum(int((sample.landmarks != -1).any(axis=(1, 2)).sum()) for sample in samples)
-    source = ", ".join(config.data_dirs) or "built-in synthetic faces"
+    source = ", ".join(f"{folder} ({describe(folder)})" for folder in config.data_dirs) or "built-in synthetic faces"
     steps = config.epochs * (config.steps_per_epoch or len(samples) // config.batch)
     print(
         f"data: {source}: {len(samples)} images, {faces} faces, {points} with landmarks; "

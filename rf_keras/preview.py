@@ -15,7 +15,7 @@ import numpy as np
 
 from rf_keras.augment_config import PRESETS
 from rf_keras.config import REFERENCE_ANCHORS, SMALL_ANCHORS, ModelConfig
-from rf_keras.wider import UNKNOWN
+from rf_keras.labels import MAX_MISSING, UNKNOWN
 from tflite.command import option, start
 from tflite.draw import BOX_COLOR, LANDMARK_COLORS
 from tflite.images import write_image
@@ -31,7 +31,9 @@ class Options:
     count: int = option(16, "samples", low=1)
     output: Path = option(Path("samples.png"), "picture to write")
     data_dir: tuple[Path, ...] = option((), "folder with images/ and labels; repeatable (default: synthetic faces)")
-    max_missing: float = option(0.0, "largest share of labelled images that may be missing, 0 to 1", low=0, high=1)
+    max_missing: float = option(
+        MAX_MISSING, "largest share of labelled images that may be missing or unreadable, 0 to 1", low=0, high=1
+    )
     augment: str = option("scale", "augmentation preset", choices=tuple(PRESETS))
     closeups: float = option(0.0, "share of the images that show one face filling the frame, 0 to 1", low=0, high=1)
     anchors: str = option("reference", "anchor sizes to match", choices=tuple(ANCHOR_SETS))
@@ -94,7 +96,7 @@ def run(options: Options) -> None:
         bad = unreadable_images(samples)
         if not bad:
             raise
-        raise ValueError(f"{bad[0]}: no readable image ({len(bad)} of {len(samples)}), expected JPEG or PNG") from error
+        raise ValueError(f"{bad[0]}: no readable image ({len(bad)} of {len(samples)})") from error
     write_image(options.output, draw_batch(batch, ModelConfig(anchor_sizes=ANCHOR_SETS[options.anchors])))
     print(f"{options.count} samples, {int(batch['count'].sum())} faces: {options.output}")
 

@@ -17,8 +17,9 @@ import tf_keras as keras
 
 from rf_keras.adapt import copy_weights
 from rf_keras.config import TrainConfig, config_to_dict
-from rf_keras.evaluation.keras_detector import InputSize, KerasDetector
+from rf_keras.evaluation.keras_detector import KerasDetector
 from rf_keras.history import TRAINED, images_seen, part, parts_of, source_after
+from rf_keras.input_size import InputSize
 from rf_keras.model import build_model
 from rf_keras.model_file import load_model, save_model
 from rf_keras.optimization import make_optimizer

@@ -25,11 +25,12 @@ from tqdm import tqdm
 
 from rf_keras.config import ModelConfig
 from rf_keras.evaluation.ground_truth import Truth, truth_of_samples
-from rf_keras.evaluation.keras_detector import KerasDetector, parse_size
-from rf_keras.evaluation.scoring import DEFAULT_SIZE, face_sizes
+from rf_keras.evaluation.keras_detector import KerasDetector
+from rf_keras.evaluation.scoring import face_sizes
 from rf_keras.evaluation.wider_ap import Matches, average_precision, first_on_face, match_detections
+from rf_keras.input_size import DEFAULT_SIZE, parse_size
+from rf_keras.labels import read_labels
 from rf_keras.model_file import check_suffix, load_model, save_model
-from rf_keras.wider import read_labels
 from tflite.command import option, start
 from tflite.decode import sigmoid
 from tflite.images import read_image

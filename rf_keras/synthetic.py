@@ -21,8 +21,8 @@ import numpy as np
 from tqdm import tqdm
 
 from rf_keras.cache import cache_dir
+from rf_keras.labels import LABEL_FILE, format_label
 from rf_keras.synthetic_face import draw_face, draw_lookalike
-from rf_keras.wider import LABEL_FILE, format_label
 from tflite.command import option, start
 
 VERSION = 2  # in the cache folder's name: raise it when the pictures change

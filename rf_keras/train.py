@@ -17,6 +17,7 @@ from typing import Any
 
 from rf_keras.config import FINE_TUNING, PRESETS, SYNTHETIC, ModelConfig, TrainConfig, fine_tuning_of, fitted
 from rf_keras.distillation.config import Distillation
+from rf_keras.labels import MAX_MISSING, LabelError, check_apart
 from rf_keras.run_dir import (
     BEST,
     CONFIG,
@@ -32,7 +33,6 @@ from rf_keras.run_dir import (
     write_config,
     write_pictures,
 )
-from rf_keras.wider import LabelError
 from tflite.command import option, settings_of, start
 
 DEFAULT_PRESET = "fast"
@@ -74,7 +74,9 @@ class Options:
     )
     repeat: Path | None = option(None, "run directory whose config.json a new run starts with, instead of --config")
     dry_run: bool = option(False, "print the plan and stop")
-    max_missing: float = option(0.0, "largest share of labelled images that may be missing, 0 to 1", low=0, high=1)
+    max_missing: float = option(
+        MAX_MISSING, "largest share of labelled images that may be missing or unreadable, 0 to 1", low=0, high=1
+    )
     settings: dict[str, Any] = settings_of(TrainConfig, ModelConfig, Distillation, note=preset_note)
     json: Path | None = option(None, "file for the final figures")
 
@@ -175,6 +177,7 @@ def run(options: Options) -> dict[str, Any] | None:
     except LabelError as error:
         hint = "; if the data has moved, give --data_dir again" if options.resume else ""
         raise ValueError(f"{error}{hint}") from error
+    check_apart(samples, validation)
     if not options.resume and not options.repeat:
         config = fitted(config, len(samples), options.settings)
     if len(samples) < config.batch:

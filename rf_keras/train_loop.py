@@ -16,6 +16,7 @@ from rf_keras.config import TrainConfig, as_tuples
 from rf_keras.evaluation.before_after import has_points
 from rf_keras.evaluation.scoring import AP_SCORE_THRESHOLD, evaluate_keras
 from rf_keras.fine_tuning import Baseline, unknown_points, validation_of
+from rf_keras.labels import MAX_MISSING, Sample
 from rf_keras.model_file import save_model
 from rf_keras.optimization import learning_rate
 from rf_keras.pipeline import (
@@ -31,7 +32,6 @@ from rf_keras.run_dir import BEST, MetricsLog, Panel
 from rf_keras.run_state import Run
 from rf_keras.step import make_train_step
 from rf_keras.synthetic import synthetic_dir
-from rf_keras.wider import Sample
 from tflite.draw import draw_detections
 from tflite.images import read_image
 from tflite.spec import ModelSpec
@@ -61,7 +61,9 @@ def split_settings(training: dict[str, Any]) -> TrainConfig:
     return TrainConfig(**{name: as_tuples(training[name]) for name in SPLIT if name in training})
 
 
-def split_samples(config: TrainConfig, max_missing: float = 0.0) -> tuple[list[Sample], list[int], list[Sample]]:
+def split_samples(
+    config: TrainConfig, max_missing: float = MAX_MISSING
+) -> tuple[list[Sample], list[int], list[Sample]]:
     """Training samples, how many of them come from each folder, and validation samples.
 
     Without `val_dir` the same share of every folder is held out, chosen by the seed.
@@ -70,7 +72,7 @@ def split_samples(config: TrainConfig, max_missing: float = 0.0) -> tuple[list[S
     samples, sizes = read_folders(folders, max_missing)
     val_dir = config.val_dir or (None if config.data_dirs else synthetic_dir("val", config.size))
     if val_dir is not None:
-        return samples, sizes, read_folders([val_dir], max_missing)[0][: config.val_images]
+        return samples, sizes, read_folders([val_dir], max_missing, "val")[0][: config.val_images]
     share = min(config.val_share, config.val_images / len(samples))
     train: list[Sample] = []
     validation: list[Sample] = []
@@ -195,7 +197,7 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], validation:
         ) from error
     except tf.errors.InvalidArgumentError as error:
         if bad := unreadable_images(samples):
-            raise ValueError(f"{bad[0]}: not a readable image ({len(bad)} such files), expected JPEG or PNG") from error
+            raise ValueError(f"{bad[0]}: not a readable image ({len(bad)} such files)") from error
         raise
     finally:
         bar.close()

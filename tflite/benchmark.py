@@ -8,6 +8,8 @@ holds, for each stage S and for end_to_end, "S_ms": {threads: {"p50": ms, "p90":
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 import sys
 import time
@@ -72,6 +74,16 @@ class BenchmarkOptions:
     threads: tuple[int, ...] = option((1,), "numbers of interpreter threads to measure, e.g. 1,2,4", low=1, high=256)
     runs: int = option(100, "timed runs per number of threads", low=1)
     json: Path | None = option(None, "file to write the figures to")
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    name = platform.processor()
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"cpu": name or platform.machine(), "cores": cores, "python": platform.python_version()}
 
 
 def measure_stages(detector: FaceDetector, image: np.ndarray, runs: int) -> dict[str, np.ndarray]:

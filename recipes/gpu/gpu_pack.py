@@ -25,11 +25,11 @@ from recipes.gpu.features import add_feature_heads, feature_sums, teacher_featur
 from rf_keras.config import REFERENCE_ANCHORS, ModelConfig
 from rf_keras.distillation.losses import corrected_by_labels, teacher_sums
 from rf_keras.distillation.teacher import Scrfd
+from rf_keras.labels import Sample
 from rf_keras.losses import normalize
 from rf_keras.model import flatten_outputs
 from rf_keras.model_file import load_model, save_model
 from rf_keras.train_loop import split_samples, split_settings
-from rf_keras.wider import Sample
 from tflite.command import option, start
 from tflite.files import replacing
 from tflite.images import read_image

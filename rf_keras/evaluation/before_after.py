@@ -13,8 +13,8 @@ from rf_keras.evaluation.ground_truth import truth_of_samples
 from rf_keras.evaluation.keras_detector import KerasDetector
 from rf_keras.evaluation.scoring import AP_SCORE_THRESHOLD, Detect, evaluate
 from rf_keras.evaluation.wider_ap import first_on_face
+from rf_keras.labels import UNKNOWN, Sample
 from rf_keras.selection import evenly_spaced
-from rf_keras.wider import UNKNOWN, Sample
 from tflite.images import read_image
 from tflite.postprocess import Detections
 from tflite.spec import ModelSpec

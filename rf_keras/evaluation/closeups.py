@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from rf_keras.boxes import areas, intersections, iou
 from rf_keras.evaluation.ground_truth import Truth
-from rf_keras.wider import UNKNOWN
+from rf_keras.labels import UNKNOWN
 from tflite.images import read_image
 from tflite.postprocess import Detections
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from rf_keras.evaluation.closeups import Tally
 from rf_keras.evaluation.scoring import ImageResult
-from rf_keras.evaluation.wider_ap import Curve, first_on_face
+from rf_keras.evaluation.wider_ap import Curve, OperatingPoint, first_on_face
 from tflite.files import replacing
 from tflite.images import read_image, write_image
 from tflite.spec import ModelSpec
@@ -18,12 +18,19 @@ from tflite.spec import ModelSpec
 HIT, MISS, FALSE_ALARM = (60, 200, 60), (40, 40, 230), (0, 200, 255)  # BGR: green, red, yellow
 
 
-def plot_curves(curves: dict[str, Curve], title: str, path: Path) -> None:
-    """Draw precision over recall, one line per AP figure, as PNG."""
+def plot_curves(curves: dict[str, Curve], points: Sequence[OperatingPoint], title: str, path: Path) -> None:
+    """Draw precision over recall, one line per AP figure, and beside it precision, recall and F1 over the score
+    threshold, as PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    axes = figure.add_subplot(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    beside = figure.add_subplot(1, 2, 2, xlabel="score threshold", ylabel="%", xlim=(0, 1), ylim=(0, 102))
+    for name in ("precision", "recall", "f1"):
+        values = [(p.threshold, getattr(p, name)) for p in points if getattr(p, name) is not None]
+        beside.plot([x for x, _ in values], [y for _, y in values], label=name.replace("f1", "F1"))
+    beside.grid(alpha=0.3)
+    beside.legend(loc="lower left")
+    axes = figure.add_subplot(1, 2, 1, title=title, xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     for name, curve in curves.items():
         drawn = curve.recall > 0
         axes.plot(curve.recall[drawn], curve.precision[drawn], label=f"{name} {100 * curve.ap:.1f}")

@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tf_keras as keras
 from tqdm import tqdm
 
 from rf_keras.config import ModelConfig, default_threshold
 from rf_keras.evaluation.ground_truth import Truth, truth_of_samples
-from rf_keras.evaluation.keras_detector import DEFAULT_SIZE, InputSize, KerasDetector, parse_size
 from rf_keras.evaluation.wider_ap import (
     SUBSETS,
     Curve,
     Matches,
+    OperatingPoint,
     average_precision,
+    best_f1,
     first_on_face,
     match_detections,
+    operating_points,
 )
-from rf_keras.model_file import load_model
-from rf_keras.wider import Sample
+from rf_keras.input_size import DEFAULT_SIZE, InputSize, parse_size
+from rf_keras.labels import MAX_MISSING, LabelError, Sample
+from rf_keras.labels.pictures import allowed
 from tflite.detector import FaceDetector
-from tflite.images import read_image
+from tflite.images import ImageError, read_image
 from tflite.postprocess import Detections
 from tflite.shapes import AUTO
 from tflite.spec import ModelSpec
 
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+    from rf_keras.evaluation.keras_detector import KerasDetector
+
 AP_SCORE_THRESHOLD = 0.02  # low, so that the curve reaches high recall
+SHOWN_THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 SIZE_EDGES = (0, 16, 32, 64, 128, np.inf)  # √(w·h) of the true box, pixels of the image
 
 Detect = Callable[[np.ndarray], Detections]
@@ -39,11 +48,12 @@ Detect = Callable[[np.ndarray], Detections]
 
 @dataclass(frozen=True, eq=False)
 class ImageResult:
-    """What was found in one image, and which face each detection belongs to."""
+    """What was found in one image, and which face each detection belongs to; `size` is its width and height."""
 
     truth: Truth
     found: Detections
     matches: Matches
+    size: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,27 +71,43 @@ def face_sizes(boxes: np.ndarray) -> np.ndarray:
     return np.sqrt(sides[:, 0] * sides[:, 1])
 
 
-def evaluate(detect: Detect, truths: Sequence[Truth], progress: bool = True) -> Evaluation:
+def evaluate(
+    detect: Detect, truths: Sequence[Truth], progress: bool = True, max_missing: float = MAX_MISSING
+) -> Evaluation:
     """Run a detector over images and score it.
 
     Args:
         detect: uint8 BGR image → detections in its pixels, with a low score threshold.
         truths: the images and their faces.
         progress: show a progress bar.
+        max_missing: largest share of images that may turn out to be unreadable, one at least unless it is 0.
 
     Returns:
         `metrics` with easy, medium, hard (percent; None without .mat files), all (percent, over valid faces), nme (of
-        the face size, over matched faces with known landmarks; None if there are none), images, faces, and
-        by_size: range of √(w·h) in image pixels → its ap (percent) and faces. There, unmatched detections of other
-        sizes are ignored, as are detections on faces of other sizes.
+        the face size, over matched faces with known landmarks; None if there are none), images, faces, left_out (the
+        images that could not be read), f1 (`OperatingPoint` of the highest F1, as a dict, and those of
+        `SHOWN_THRESHOLDS`), and by_size: range of √(w·h) in image pixels → its ap (percent) and faces. There, unmatched
+        detections of other sizes are ignored, as are detections on faces of other sizes.
 
     Raises:
-        ImageError: an image cannot be read. A figure over fewer images would be another figure.
+        LabelError: more images than that cannot be read, or none can.
     """
-    results = []
+    results, errors = [], []
     for truth in tqdm(truths, unit="image", desc="evaluate", disable=None if progress else True, leave=False):
-        found = detect(read_image(truth.image))
-        results.append(ImageResult(truth, found, match_detections(found.boxes, found.scores, truth.boxes)))
+        try:
+            image = read_image(truth.image)
+        except ImageError as error:
+            errors.append((truth.image, str(error)))
+            continue
+        found = detect(image)
+        faces = match_detections(found.boxes, found.scores, truth.boxes)
+        results.append(ImageResult(truth, found, faces, (image.shape[1], image.shape[0])))
+    if errors:
+        text = f"{len(errors)} of {len(truths)} images cannot be read, the first {errors[0][1]}"
+        if len(errors) > allowed(max_missing, len(truths)) or not results:
+            raise LabelError(f"{text}; expected at most {max_missing:.0%}")
+        logging.getLogger(__name__).warning("%s; the figures are of the others", text)
+        truths = [result.truth for result in results]
     matches = [r.matches for r in results]
     curves = {"all": average_precision(matches, [t.valid for t in truths])}
     subsets = SUBSETS if truths and truths[0].counted else ()
@@ -93,9 +119,22 @@ def evaluate(detect: Detect, truths: Sequence[Truth], progress: bool = True) -> 
         "nme": landmark_error(results),
         "images": len(truths),
         "faces": int(sum(np.count_nonzero(t.valid) for t in truths)),
+        "left_out": [str(path) for path, _ in errors],
+        "f1": _f1(results),
         "by_size": _by_size(results),
     }
     return Evaluation(metrics, curves, results)
+
+
+def points_at(results: Sequence[ImageResult], thresholds: Sequence[float]) -> list[OperatingPoint]:
+    """Precision, recall and F1 over valid faces, at each score threshold."""
+    return operating_points([r.matches for r in results], [r.truth.valid for r in results], thresholds)
+
+
+def _f1(results: Sequence[ImageResult]) -> dict[str, Any]:
+    best = best_f1([r.matches for r in results], [r.truth.valid for r in results])
+    shown = [point._asdict() for point in points_at(results, SHOWN_THRESHOLDS)]
+    return {"best": None if best is None else best._asdict(), "thresholds": shown}
 
 
 def _by_size(results: Sequence[ImageResult]) -> dict[str, dict[str, Any]]:
@@ -143,7 +182,10 @@ def evaluate_keras(
         detector: a `KerasDetector` of this model and size to use again; it saves tracing the graph each time.
         progress: show a progress bar.
     """
-    detector = detector or KerasDetector(model, config, InputSize.square(size))
+    if detector is None:
+        from rf_keras.evaluation.keras_detector import KerasDetector
+
+        detector = KerasDetector(model, config, InputSize.square(size))
     return evaluate(_for_ap(detector), truth_of_samples(samples), progress).metrics | {"size": size}
 
 
@@ -192,6 +234,12 @@ def open_detector(model: str | Path, size: str | None) -> Opened:
     if Path(model).suffix == ".tflite":
         return _open_device(model, None if size is None else parse_size(size))
     wanted = parse_size(size if size is not None else str(DEFAULT_SIZE))
+    # Only here: a .tflite file is evaluated without TensorFlow, on the device it is for.
+    import tf_keras as keras
+
+    from rf_keras.evaluation.keras_detector import KerasDetector
+    from rf_keras.model_file import load_model
+
     network, config, meta = load_model(model)
     name = f"tf_keras {keras.__version__} float"
     detector, threshold = KerasDetector(network, config, wanted), default_threshold(meta)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -117,7 +118,26 @@ def average_precision(
     """
     faces = int(sum(np.count_nonzero(c) for c in counted))
     scores = np.concatenate([m.scores for m in matches]) if matches else np.zeros(0)
-    hits, proposals = [], []
+    hits, proposals = judged(matches, counted, left_out)
+    if not faces or not len(scores):
+        return Curve(0.0, np.zeros(THRESHOLDS), np.zeros(THRESHOLDS))
+    low, high = scores.min(), scores.max()
+    normal = (scores - low) / (high - low) if high > low else np.ones_like(scores)
+    thresholds = 1 - np.arange(1, THRESHOLDS + 1) / THRESHOLDS  # [T], falling to 0
+    found_hits = _count_at(normal[hits], thresholds)
+    found_all = _count_at(normal[proposals], thresholds)
+    # Without proposals precision is 0/0 in the tool, which its envelope then skips; 0 has the same effect.
+    precision = found_hits / np.maximum(found_all, 1)
+    recall = found_hits / faces
+    return Curve(voc_ap(recall, precision), precision, recall)
+
+
+def judged(
+    matches: Sequence[Matches], counted: Sequence[np.ndarray], left_out: Sequence[np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of all detections, image after image, those that hit, and those that are not ignored: bool [D] each; arguments
+    as `average_precision`."""
+    hits, proposals = [np.zeros(0, bool)], [np.zeros(0, bool)]
     for index, (found, wanted) in enumerate(zip(matches, counted, strict=True)):
         on_face = found.face >= 0
         on_counted = on_face.copy()
@@ -127,20 +147,43 @@ def average_precision(
             kept &= ~left_out[index]
         proposals.append(kept)
         hits.append(kept & on_counted & first_on_face(found))
-    if not faces or not len(scores):
-        return Curve(0.0, np.zeros(THRESHOLDS), np.zeros(THRESHOLDS))
-    low, high = scores.min(), scores.max()
-    normal = (scores - low) / (high - low) if high > low else np.ones_like(scores)
-    thresholds = 1 - np.arange(1, THRESHOLDS + 1) / THRESHOLDS  # [T], falling to 0
-    found_hits = _count_at(normal[np.concatenate(hits)], thresholds)
-    found_all = _count_at(normal[np.concatenate(proposals)], thresholds)
-    # Without proposals precision is 0/0 in the tool, which its envelope then skips; 0 has the same effect.
-    precision = found_hits / np.maximum(found_all, 1)
-    recall = found_hits / faces
-    return Curve(voc_ap(recall, precision), precision, recall)
+    return np.concatenate(hits), np.concatenate(proposals)
 
 
-def _count_at(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+class OperatingPoint(NamedTuple):
+    """What a score threshold gives; all but the threshold in percent, precision None without a detection."""
+
+    threshold: float
+    precision: float | None
+    recall: float
+    f1: float
+
+
+def operating_points(
+    matches: Sequence[Matches], counted: Sequence[np.ndarray], thresholds: Sequence[float] | np.ndarray
+) -> list[OperatingPoint]:
+    """Precision, recall and F1 of the detections from each score threshold on; arguments as `average_precision`."""
+    faces = int(sum(np.count_nonzero(c) for c in counted))
+    scores = np.concatenate([np.zeros(0), *(m.scores for m in matches)])
+    hits, proposals = judged(matches, counted)
+    found_hits, found_all = _count_at(scores[hits], thresholds), _count_at(scores[proposals], thresholds)
+    points = []
+    for threshold, hit, every in zip(thresholds, found_hits.tolist(), found_all.tolist(), strict=True):
+        f1 = 200 * hit / (every + faces) if every + faces else 0.0
+        recall = 100 * hit / faces if faces else 0.0
+        points.append(OperatingPoint(float(threshold), 100 * hit / every if every else None, recall, f1))
+    return points
+
+
+def best_f1(matches: Sequence[Matches], counted: Sequence[np.ndarray]) -> OperatingPoint | None:
+    """The threshold of the highest F1, the highest of several; None without a detection."""
+    scores = np.unique(np.concatenate([np.zeros(0), *(m.scores for m in matches)]))[::-1]
+    # Rounded down to what a person would write, so that the detection itself stays above.
+    points = operating_points(matches, counted, np.unique(np.floor(scores * 1e4) / 1e4)[::-1])
+    return max(points, key=lambda point: point.f1, default=None)
+
+
+def _count_at(scores: np.ndarray, thresholds: Sequence[float] | np.ndarray) -> np.ndarray:
     """How many scores are ≥ each threshold."""
     return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from rf_keras.config import ACTIVATIONS, REFERENCE_ANCHORS, SMALL_ANCHORS, Anchors, ModelConfig, format_anchors
 from rf_keras.evaluation.scoring import evaluate_keras
 from rf_keras.importing.source_weights import ImportWeightsError, SourceWeights, load_convs
+from rf_keras.labels import Sample
 from rf_keras.model import build_model
-from rf_keras.wider import Sample
 
 CHECK_SIZE = 320
 CLEAR_MARGIN = 5.0  # AP points

@@ -8,8 +8,13 @@ import pytest
 
 from quantization import compare
 from quantization.compare import above, same_faces
+from quantization.comparison import Column
 from quantization.graph import FoldedNetwork
 from quantization.layer_error import layer_errors
+from quantization.report import _against, _number
+from rf_keras.evaluation.ground_truth import Truth
+from rf_keras.evaluation.scoring import Evaluation, ImageResult
+from rf_keras.evaluation.wider_ap import match_detections
 from tflite.postprocess import Detections
 from tflite.spec import attach_spec
 
@@ -62,7 +67,9 @@ def test_layer_errors_are_sorted_and_finite(model_file: Path, folded: FoldedNetw
     assert {"stem_act", "fpn_add_8", "ssh_8_concat", "box_16", "class_32"} <= set(by_name)
 
 
-def test_report(model_file: Path, weights_file: Path, labelled: Path, tmp_path: Path) -> None:
+def test_report(
+    model_file: Path, weights_file: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ("--weights", weights_file, "--models", model_file, "--data_dir", labelled, "--runs", 2)
     output = tmp_path / "r.html"
     facts = compare.run(parsed(compare, *arguments, "--output", output, "--sqnr_images", 8))
@@ -73,7 +80,57 @@ def test_report(model_file: Path, weights_file: Path, labelled: Path, tmp_path: 
     assert facts["images"] == 9 and facts["size"] == SIZE
     model = facts["models"]["tiny_int8"]
     assert model["kind"] == "int8-ptq" and set(model["latency_ms"]) == {"1", "2"}
+    assert set(facts["machine"]) == {"cpu", "cores", "python", "load", "threads", "runs"}
+    shown = capsys.readouterr().out
+    assert "invoke 1 thr." in shown and "tiny_int8" in shown and f"ms on {facts['machine']['cpu']}" in shown
+    assert "-0.0" not in page and "-0.0" not in shown
     assert len(model["sqnr_db"]) > 50 and facts["models"]["float"]["all"] is not None
+
+
+def test_files_are_timed_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, int]] = []
+
+    class Timed:
+        def __init__(self, path: Path, threads: int, input_size: None) -> None:
+            self.name = path.name
+
+        def __enter__(self) -> Timed:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    def stages(detector: Timed, image: np.ndarray, runs: int) -> dict[str, np.ndarray]:
+        calls.append((detector.name, runs))
+        return {stage: np.full(runs, {"a": 1.0, "b": 2.0}[detector.name]) for stage in compare.STAGES}
+
+    monkeypatch.setattr(compare, "FaceDetector", Timed)
+    monkeypatch.setattr(compare, "measure_stages", stages)
+    found = compare.latencies([Path("a"), Path("b")], np.zeros((4, 4, 3), np.uint8), 25)
+    assert calls == [("a", 10), ("b", 10), ("a", 10), ("b", 10), ("a", 5), ("b", 5)] * 2
+    assert [file["2"]["invoke"] for file in found] == [1.0, 2.0]
+
+
+def column(name: str, threshold: float, *detections: Detections) -> Column:
+    truth = Truth(Path("a.jpg"), np.zeros((0, 4)), np.zeros((0, 5, 2)), np.zeros(0, bool))
+    images = [
+        ImageResult(truth, found, match_detections(found.boxes, found.scores, truth.boxes)) for found in detections
+    ]
+    return Column(name, {"score_threshold": threshold}, Evaluation({}, {}, images), [])
+
+
+def test_models_are_compared_each_at_its_own_threshold() -> None:
+    reference = column("float", 0.4, faces((0, 0, 10, 10), (30, 0, 40, 10), scores=[0.45, 0.3]))
+    other = column("int8", 0.6, faces((0, 0, 10, 10), (60, 0, 70, 10), scores=[0.62, 0.7]))
+    assert compare.agreement(reference, other) == 1.0
+    (pair,) = compare.disagreements(reference, other, 4)
+    assert (pair.lost, pair.new, len(pair.expected), len(pair.found)) == (0, 1, 1, 2)
+    assert compare.agreement(reference, column("int8", 0.65, faces((0, 0, 10, 10), scores=[0.62]))) == 0.0
+
+
+def test_small_losses_have_no_sign() -> None:
+    assert "+0.0" in _against(90.0, 90.04) and "gain" in _against(90.0, 90.04)
+    assert "-0.1" in _against(90.0, 90.08) and _number(-0.04) == "0.0"
 
 
 @pytest.mark.parametrize(

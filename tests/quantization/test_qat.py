@@ -22,12 +22,12 @@ from rf_keras.config import SMALL_ANCHORS, ModelConfig
 from rf_keras.distillation.config import Distillation
 from rf_keras.distillation.losses import teacher_sums
 from rf_keras.distillation.teacher import Scrfd
+from rf_keras.labels import LabelError
 from rf_keras.losses import multibox_sums, normalize
 from rf_keras.matching import match
 from rf_keras.model import build_model, flatten_outputs
 from rf_keras.model_file import load_model, save_model
 from rf_keras.run_dir import RunError, create_run, read_config, write_pictures
-from rf_keras.wider import LabelError
 from tests.rf_keras.distillation.test_teacher import make_teacher
 from tflite.spec import ModelSpec, read_spec
 

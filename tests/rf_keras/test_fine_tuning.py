@@ -21,12 +21,12 @@ from rf_keras.distillation.losses import TEACHER_FLOOR, hold_landmarks
 from rf_keras.evaluation.before_after import answered, measure, table, with_answered_points
 from rf_keras.evaluation.scoring import evaluate_keras
 from rf_keras.fine_tuning import Baseline, outcome
+from rf_keras.labels import Sample, format_label, read_labels
 from rf_keras.losses import LossSums
 from rf_keras.model_file import load_model, save_model
 from rf_keras.run_dir import METRICS, read_config
 from rf_keras.selection import evenly_spaced
 from rf_keras.synthetic import make_dataset
-from rf_keras.wider import Sample, format_label, read_labels
 from tflite.command import parse
 from tflite.images import write_image
 from tflite.postprocess import Detections

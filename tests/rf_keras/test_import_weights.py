@@ -33,10 +33,10 @@ from rf_keras.importing.source_weights import (
     load_convs,
 )
 from rf_keras.importing.wheel import package_onnx
+from rf_keras.labels import read_labels
 from rf_keras.model import build_model
 from rf_keras.model_file import load_model
 from rf_keras.synthetic import synthetic_dir
-from rf_keras.wider import read_labels
 from tflite.command import parse
 from tflite.images import read_image
 from tflite.preprocess import letterbox

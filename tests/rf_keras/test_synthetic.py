@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from rf_keras import synthetic
+from rf_keras.labels import read_labels
 from rf_keras.synthetic import make_dataset, make_image, synthetic_dir
 from rf_keras.synthetic_face import draw_face, draw_lookalike
-from rf_keras.wider import read_labels
 
 
 def test_same_seed_same_files_and_a_prefix_of_a_longer_set(tmp_path: Path) -> None:

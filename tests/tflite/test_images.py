@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -10,7 +12,15 @@ import pytest
 from PIL import Image
 
 from tests.tflite.conftest import photo
-from tflite.images import ImageError, expand_inputs, read_image, write_image
+from tflite.images import (
+    LARGEST_PIXELS,
+    ImageError,
+    expand_inputs,
+    open_image,
+    orientation_of,
+    read_image,
+    write_image,
+)
 
 
 def encoded(image: np.ndarray, form: str = "PNG", **options: object) -> bytes:
@@ -41,23 +51,44 @@ def test_every_format_opens(form: str) -> None:
     assert np.abs(image.astype(int) - 128).max() <= 3
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(rgb: np.ndarray, orientation: int) -> None:
-    """Each stored file shows the same upright picture once its orientation is applied."""
-    undo = {
-        1: lambda a: a,
-        2: lambda a: a[:, ::-1],
-        3: lambda a: a[::-1, ::-1],
-        4: lambda a: a[::-1],
-        5: lambda a: a.transpose(1, 0, 2),
-        6: lambda a: np.rot90(a, 1),
-        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
-        8: lambda a: np.rot90(a, -1),
-    }[orientation]
+# Orientation → the pixels to store so that the picture is upright once it is applied.
+UNDO: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a, -1),
+}
+
+
+def stored(image: np.ndarray, orientation: int, form: str, **options: object) -> bytes:
+    """A file that shows `image` (grey or RGB) once its orientation is applied."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(np.ascontiguousarray(undo(rgb)), exif=exif)
-    np.testing.assert_array_equal(read_image(data), rgb[..., ::-1])
+    return encoded(np.ascontiguousarray(UNDO[orientation](image)), form, exif=exif, **options)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(rgb: np.ndarray, orientation: int) -> None:
+    """Each stored file shows the same upright picture once its orientation is applied, whatever the format."""
+    for form, options in (
+        ("PNG", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("WEBP", {"lossless": True}),
+    ):
+        data = stored(rgb, orientation, form, **options)
+        np.testing.assert_array_equal(read_image(data), rgb[..., ::-1], err_msg=form)
+        with open_image(io.BytesIO(data)) as header:
+            assert orientation_of(header) == orientation
+    smooth = cv2.resize(rgb, (160, 96), interpolation=cv2.INTER_CUBIC)
+    found = read_image(stored(smooth, orientation, "JPEG", quality=98, subsampling=0))
+    assert found.shape == smooth.shape and np.abs(found[..., ::-1].astype(int) - smooth).max() < 16
+    deep = np.arange(60, dtype=np.uint16).reshape(6, 10) * 1000
+    np.testing.assert_array_equal(read_image(stored(deep, orientation, "TIFF"))[..., 0], deep // 256)
 
 
 def test_damaged_exif_is_ignored(rgb: np.ndarray) -> None:
@@ -89,9 +120,44 @@ def test_sixteen_bits_keep_the_high_byte(channels: int) -> None:
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_wide_numbers_of_8_bits_stay_and_larger_ones_are_16_bits(dtype: type) -> None:
     """TIFF's 32-bit grey, whole or floating point: up to 255 the values are grey levels already."""
-    levels = np.arange(0, 256, dtype=dtype).reshape(16, 16)
+    levels: np.ndarray = np.arange(0, 256, dtype=dtype).reshape(16, 16)
     np.testing.assert_array_equal(read_image(encoded(levels, "TIFF"))[..., 1], levels)
     np.testing.assert_array_equal(read_image(encoded(levels * 256, "TIFF"))[..., 1], levels)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_fewer_bits_in_16_are_scaled_by_what_holds_them(bits: int) -> None:
+    """A sensor's 10 bits lie at the bottom of 16-bit samples, in grey and in colour, in PNG and TIFF."""
+    levels: np.ndarray = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    deep = levels << (bits - 8)
+    colour = np.stack([deep, deep.T, deep[::-1]], axis=2)
+    expected = np.stack([levels, levels.T, levels[::-1]], axis=2)
+    for suffix in (".png", ".tiff"):
+        np.testing.assert_array_equal(read_image(cv2.imencode(suffix, deep)[1].tobytes())[..., 1], levels)
+        np.testing.assert_array_equal(read_image(cv2.imencode(suffix, colour)[1].tobytes()), expected)
+    np.testing.assert_array_equal(read_image(encoded(deep, "TIFF"))[..., 1], levels)
+
+
+def test_bits_that_the_file_names_count_more_than_its_pixels() -> None:
+    dark = np.full((4, 4), 700, np.uint16)
+    assert read_image(encoded(dark, "TIFF")).max() == 700 >> 2
+    assert read_image(encoded(dark, "TIFF", tiffinfo={281: 4095})).max() == 700 >> 4
+    assert read_image(b"P5 4 4 4095 " + dark.astype(">u2").tobytes()).max() == 700 * 65535 // 4095 // 256
+
+
+def test_floating_point_up_to_1_is_the_share_of_white() -> None:
+    levels = np.arange(256).reshape(16, 16)
+    share = (levels / 255).astype(np.float32)
+    np.testing.assert_array_equal(read_image(encoded(share, "TIFF"))[..., 1], levels)
+    share[0, :4] = np.nan, np.inf, -np.inf, 1.5
+    assert read_image(encoded(share, "TIFF"))[0, :4, 0].tolist() == [0, 0, 0, 255]
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("name", ["gray10in16.tif", "float01.tif"])
+def test_shared_samples_of_other_depths(shared_data: Path, name: str) -> None:
+    image = read_image(shared_data.parent / "cases" / name)
+    assert image.shape == (600, 512, 3) and image.max() == 255 and 60 < image.mean() < 200
 
 
 def test_of_an_animation_the_first_frame_counts() -> None:
@@ -134,6 +200,17 @@ def test_truncated_files_are_errors(form: str, share: float) -> None:
         read_image(data[: int(len(data) * share)])
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 40, "optimize": True}])
+def test_a_jpeg_may_lack_its_end_marker_alone(options: dict[str, object]) -> None:
+    data = encoded(photo(100, 120), "JPEG", **options)
+    assert data.endswith(b"\xff\xd9")
+    for missing in (1, 2):
+        np.testing.assert_array_equal(read_image(data[:-missing]), read_image(data))
+    for missing in (8, 20, 100):
+        with pytest.raises(ImageError, match="cannot decode"):
+            read_image(data[:-missing])
+
+
 def test_a_folder_is_no_image(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="Is a directory"):
         read_image(tmp_path)
@@ -147,8 +224,19 @@ def test_absurd_dimensions_are_an_error() -> None:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    with pytest.raises(ImageError, match="cannot decode"):
+    with pytest.raises(ImageError, match="60000×60000 pixels are more than the 256 million"):
         read_image(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")))
+
+
+def test_pictures_of_phones_are_below_our_limit_and_above_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100×120 pixels here: 200 million take seconds."""
+    assert LARGEST_PIXELS >= 200_000_000
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    for form in ("JPEG", "PNG", "TIFF", "WEBP"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert read_image(encoded(photo(100, 120), form)).shape == (100, 120, 3)
+    assert Image.MAX_IMAGE_PIXELS == 1000
 
 
 def test_unknown_image_format(tmp_path: Path) -> None:

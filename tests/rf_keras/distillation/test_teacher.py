@@ -19,7 +19,8 @@ from rf_keras.augment_config import PRESETS, AugmentConfig
 from rf_keras.config import SMALL_ANCHORS, ModelConfig
 from rf_keras.distillation.config import Distillation
 from rf_keras.distillation.teacher import Scrfd, check_teachable, mean_answers, mirrored_answers, open_teacher
-from rf_keras.evaluation.keras_detector import InputSize, KerasDetector
+from rf_keras.evaluation.keras_detector import KerasDetector
+from rf_keras.input_size import InputSize
 from rf_keras.model import build_model
 from rf_keras.model_file import save_model
 from rf_keras.pipeline import DataConfig, correcting, make_batches, read_folders

@@ -11,7 +11,7 @@ import pytest
 
 from rf_keras.evaluation import closeups
 from rf_keras.evaluation.ground_truth import Truth
-from rf_keras.wider import format_label
+from rf_keras.labels import format_label
 from tests.rf_keras.test_evaluate import command
 from tflite.postprocess import Detections
 

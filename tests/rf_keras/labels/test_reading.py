@@ -11,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rf_keras.wider import LabelError, format_label, read_labels
+from rf_keras.labels import LabelError, NoLabels, format_label, read_labels, retinaface
+from rf_keras.labels.model import Record
+from rf_keras.labels.reading import describe
+from tests.rf_keras.labels.pictures import picture
 
 MARKS = "11 12 0.0 13 14 0.0 15 16 0.0 17 18 0.0 19 20 0.0"
 UNKNOWN = "-1.0 " * 15
@@ -19,9 +22,7 @@ UNKNOWN = "-1.0 " * 15
 
 def folder(tmp_path: Path, text: str, images: tuple[str, ...] = ("a.jpg", "b.jpg"), name: str = "label.txt") -> Path:
     for image in images:
-        path = tmp_path / "images" / image
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        picture(tmp_path / "images" / image)
     (tmp_path / name).write_text(text)
     return tmp_path
 
@@ -48,16 +49,20 @@ def test_one_unknown_point_makes_the_face_unknown(tmp_path: Path) -> None:
     assert (sample.landmarks == -1).all()
 
 
-def test_boxes_without_area_are_dropped_and_boxes_beyond_the_image_are_kept(tmp_path: Path) -> None:
-    (sample,) = read_labels(folder(tmp_path, "# a.jpg\n5 5 0 9\n5 5 9 0\n-3 -2 9 9\n"))
-    np.testing.assert_array_equal(sample.boxes, [[-3, -2, 6, 7]])
+def test_boxes_under_a_pixel_are_dropped_and_boxes_beyond_the_image_are_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = "# a.jpg\n5 5 0 9\n5 5 9 0.5\n-3 -2 9 9\n1 1 2 2\n100 100 5 5\n"
+    (sample,) = read_labels(folder(tmp_path, text))
+    np.testing.assert_array_equal(sample.boxes, [[-3, -2, 6, 7], [1, 1, 3, 3], [100, 100, 105, 105]])
+    assert "2 of 5 boxes are under 1 pixel" in caplog.text and "label.txt:2 (5 5 0 9" in caplog.text
 
 
 OFFICIAL = """0--Parade/a.jpg
 3
 10 20 30 40 0 0 0 0 0 0
 1 2 3 4 0 0 0 1 0 0
-9 9 0 5 2 0 0 0 0 0
+9 9 0.5 5 2 0 0 0 0 0
 b.jpg
 0
 0 0 0 0 0 0 0 0 0 0
@@ -67,7 +72,7 @@ c.jpg
 """
 
 
-def test_official_file_skips_invalid_faces(tmp_path: Path) -> None:
+def test_official_file_ignores_invalid_faces(tmp_path: Path) -> None:
     images = ("0--Parade/a.jpg", "b.jpg", "c.jpg")
     samples = read_labels(folder(tmp_path, OFFICIAL, images, "wider_face_train_bbx_gt.txt"))
     assert [str(sample.image.relative_to(tmp_path / "images")) for sample in samples] == list(images)
@@ -75,10 +80,12 @@ def test_official_file_skips_invalid_faces(tmp_path: Path) -> None:
     assert len(samples[1].boxes) == 0
     np.testing.assert_array_equal(samples[2].boxes, [[5, 6, 12, 14]])
     assert (samples[2].landmarks == -1).all()
+    np.testing.assert_array_equal(samples[0].ignored, [[1, 2, 4, 6]])
+    assert [len(sample.ignored) for sample in samples] == [1, 0, 0]
 
 
 def test_official_file_may_lack_the_line_of_zeros(tmp_path: Path) -> None:
-    text = OFFICIAL.replace("0 0 0 0 0 0 0 0 0 0\n", "", 1).replace("9 9 0 5 2 0 0 0 0 0", "9 9 5 5 2 0 0 0 0 0")
+    text = OFFICIAL.replace("0 0 0 0 0 0 0 0 0 0\n", "", 1).replace("9 9 0.5 5 2 0 0 0 0 0", "9 9 5 5 2 0 0 0 0 0")
     samples = read_labels(folder(tmp_path, text, ("0--Parade/a.jpg", "b.jpg", "c.jpg"), "wider_face_val_bbx_gt.txt"))
     assert [len(sample.boxes) for sample in samples] == [2, 0, 1]
 
@@ -88,8 +95,7 @@ def test_official_layout_with_the_labels_in_a_folder_beside(tmp_path: Path) -> N
     split.mkdir()
     (split / "wider_face_val_bbx_gt.txt").write_text("a.jpg\n1\n1 1 9 9 0 0 0 0 0 0\n")
     (split / "wider_face_train_bbx_gt.txt").write_text("other.jpg\n0\n")
-    (tmp_path / "WIDER_val" / "images").mkdir(parents=True)
-    (tmp_path / "WIDER_val" / "images" / "a.jpg").touch()
+    picture(tmp_path / "WIDER_val" / "images" / "a.jpg")
     (sample,) = read_labels(tmp_path / "WIDER_val")
     assert sample.boxes.tolist() == [[1, 1, 10, 10]]
 
@@ -138,7 +144,7 @@ def test_bad_official_lines(tmp_path: Path, text: str, line: int, found: str) ->
 def test_missing_images_are_counted_named_and_refused(tmp_path: Path) -> None:
     data = folder(tmp_path, "# a.jpg\n# gone.jpg\n# b.jpg\n# lost.jpg\n")
     with pytest.raises(LabelError, match=r"2 of 4 images are missing .*gone\.jpg, lost\.jpg\), expected at most 0%"):
-        read_labels(data)
+        read_labels(data, max_missing=0)
     with pytest.raises(LabelError, match="at most 49%"):
         read_labels(data, max_missing=0.49)
 
@@ -159,8 +165,9 @@ def test_all_images_missing_is_an_error_whatever_the_share(tmp_path: Path) -> No
 def test_folders_and_files_that_are_no_data(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match="no such folder"):
         read_labels(tmp_path / "nowhere")
-    with pytest.raises(LabelError, match="no label file"):
+    with pytest.raises(NoLabels, match="no labels"):
         read_labels(tmp_path)
+    assert describe(tmp_path) == ""
     with pytest.raises(LabelError, match="names no image"):
         read_labels(folder(tmp_path, "\n"))
     (tmp_path / "label.txt").write_bytes(b"\xff\xfe\x00")
@@ -178,19 +185,22 @@ def test_two_official_files_need_a_choice(tmp_path: Path) -> None:
     assert len(read_labels(tmp_path / "wider_face_train_bbx_gt.txt")[0].boxes) == 1
 
 
+def parse_text_of(lines: list[str]) -> list[Record]:
+    return retinaface.parse(Path("label.txt"), lines, ()).records
+
+
 coordinates = st.floats(0, 2000, width=32)
 
 
 @given(arrays(np.float32, (3, 4), elements=coordinates), arrays(np.float32, (3, 5, 2), elements=coordinates))
-def test_format_label_round_trip(
-    tmp_path_factory: pytest.TempPathFactory, corners: np.ndarray, marks: np.ndarray
-) -> None:
-    boxes = np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:] + 0.1], axis=1)
+def test_format_label_round_trip(corners: np.ndarray, marks: np.ndarray) -> None:
+    boxes = np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:] + np.float32(0.1)], axis=1)
     marks[1] = -1
-    text = "\n".join(["# a.jpg", *format_label(boxes, marks)])
-    (sample,) = read_labels(folder(tmp_path_factory.mktemp("data"), text, ("a.jpg",)))
-    np.testing.assert_allclose(sample.boxes, boxes, atol=0.02)
-    np.testing.assert_allclose(sample.landmarks, marks, atol=0.01)
+    (record,) = parse_text_of(["# a.jpg", *format_label(boxes, marks)])
+    np.testing.assert_allclose([face.box for face in record.faces], boxes, atol=1e-3)
+    assert [face.points is None for face in record.faces] == [False, True, False]
+    for row in (0, 2):
+        np.testing.assert_array_equal(np.array(record.faces[row].points, np.float32).reshape(5, 2), marks[row])
 
 
 @pytest.mark.shared_data
@@ -199,3 +209,4 @@ def test_shared_data_counts(shared_data: Path) -> None:
     assert len(samples) == 700
     assert sum(len(sample.boxes) for sample in samples) == 1526
     assert any(len(sample.boxes) == 0 for sample in samples)
+    assert all(sample.plain and sample.size == (416, 416) for sample in samples)
