@@ -300,8 +300,11 @@ def _finite(value: Any) -> Any:
 
 def write_json(path: Path, document: Any) -> None:
     """Write a JSON document, indented, complete or not at all; "-" is stdout."""
-    text = json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    if str(path) == "-":
+    document, stdout = _finite(document), str(path) == "-"
+    text = json.dumps(document, indent=1, ensure_ascii=stdout, allow_nan=False) + "\n"
+    if any("\ud800" <= c <= "\udfff" for c in text):  # a name that is no UTF-8
+        text = json.dumps(document, indent=1) + "\n"
+    if stdout:
         sys.stdout.write(text)
     else:
         write_text(path, text)

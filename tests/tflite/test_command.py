@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -147,6 +148,9 @@ def test_json_is_written_whole(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "new" / "a.json").read_text(encoding="utf-8")) == {"√": [1]}
     write_json(tmp_path / "a.json", {"nme": float("nan"), "all": [(float("inf"), 1.5)]})
     assert json.loads((tmp_path / "a.json").read_text()) == {"nme": None, "all": [[None, 1.5]]}
+    name = os.fsdecode(b"caf\xe9.jpg")
+    write_json(tmp_path / "a.json", {"name": name})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="ascii")) == {"name": name}
     with pytest.raises(TypeError):
         write_json(tmp_path / "b.json", object())
     assert not (tmp_path / "b.json").exists()
