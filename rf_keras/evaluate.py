@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tflite.command import option, start, write_json
+from tflite.messages import printable
 
 if TYPE_CHECKING:
     from rf_keras.evaluation.closeups import Tally
@@ -94,7 +95,7 @@ def run(options: Options) -> dict[str, Any]:
         plot_curves(result.curves, f"{options.model.name}, size {size}", folder / "pr_curve.png")
         save_worst(result.images, options.worst, folder)
         save_missed(tallies, folder)
-        print(f"wrote {folder}")
+        print(f"wrote {printable(folder)}")
     return metrics
 
 
