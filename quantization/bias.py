@@ -13,9 +13,10 @@ import tensorflow as tf
 import tf_keras as keras
 from tqdm import tqdm
 
-from quantization.graph import CONVS, FoldedNetwork, Ranges, parents
+from quantization.graph import CONVS, FoldedNetwork, Ranges
 from quantization.quantizers import conv_variables
 from quantization.simulate import simulate, write_back
+from rf_keras.graph import parents
 from tflite.spec import ModelSpec
 
 IMAGES = 8

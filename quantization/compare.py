@@ -41,6 +41,7 @@ from tflite.command import option, start
 from tflite.detector import FaceDetector
 from tflite.files import write_text
 from tflite.images import read_image
+from tflite.messages import printable
 from tflite.postprocess import Detections
 from tflite.spec import read_spec
 
@@ -224,7 +225,7 @@ def run(options: Options) -> dict[str, Any]:
     if output.suffix != ".html":
         raise ValueError(f"--output is {str(output)!r}, expected a name ending in .html")
     truths = read_truth(options.data_dir, options.gt_dir)
-    print(f"{len(truths)} images, input {size}: float, then {', '.join(path.name for path in paths)}")
+    print(f"{len(truths)} images, input {size}: float, then {', '.join(printable(path.name) for path in paths)}")
     reference = measure_float(options.weights, str(size), truths)
     columns = [measure_file(path, truths, options.weights, options.sqnr_images) for path in paths]
     photo, before = read_image(reference.evaluation.images[0].truth.image), load_average()
@@ -245,7 +246,7 @@ def run(options: Options) -> dict[str, Any]:
     }
     write_text(output, html_report(reference, columns, pairs, document))
     print(summary(document))
-    print(f"wrote {output}")
+    print(f"wrote {printable(output)}")
     return document
 
 

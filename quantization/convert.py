@@ -22,6 +22,7 @@ from quantization.config import Recipe
 from rf_keras.config import TAUGHT_THRESHOLD, default_threshold
 from tflite.command import option, settings_of, start
 from tflite.files import replacing
+from tflite.messages import note, printable
 from tflite.spec import ModelSpec, attach_spec
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Options:
 
 def warn(text: str) -> None:
     """One line to stderr."""
-    print(f"warning: {text}", file=sys.stderr)
+    note(f"warning: {text}")
 
 
 def warn_of_size(source: WeightsSource, size: tuple[int, int]) -> None:
@@ -128,8 +129,8 @@ def run(options: Options) -> dict[str, Any]:
     calibrated = kind == "int8" and not source.meta.get("quantization")
     folders = source.calibration_folders(options.data_dir) if calibrated else source.images_from(options.data_dir)
     print(
-        f"weights: {source.weights} ({source.how}); input {size[0]}×{size[1]}; "
-        f"images from {', '.join(map(str, folders))}"
+        f"weights: {printable(source.weights)} ({printable(source.how)}); input {size[0]}×{size[1]}; "
+        f"images from {', '.join(map(printable, folders))}"
     )
     network = fold(*load_model(source.weights)[:2], *size)
     int8 = with_stored_ranges(network, source.meta) if kind == "int8" else None
@@ -210,7 +211,8 @@ def check(
 def report(figures: dict[str, Any]) -> None:
     """Print the figures."""
     ops = ", ".join(f"{count} {name}" for name, count in figures["ops"].items())
-    print(f"wrote {figures['output']}: {figures['quantization']}, {figures['bytes'] / 1000:.0f} kB, ops: {ops}")
+    kilobytes = f"{figures['bytes'] / 1000:.0f} kB"
+    print(f"wrote {printable(figures['output'])}: {figures['quantization']}, {kilobytes}, ops: {ops}")
     print(f"difference to the float model on {CHECKED_IMAGES} images (logits; anchor units of the box code):")
     for name, difference in figures["differences"].items():
         print(f"    {name:12} largest {difference['largest']:8.4f}   mean {difference['mean']:8.5f}")

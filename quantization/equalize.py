@@ -16,7 +16,8 @@ import tf_keras as keras
 
 from quantization.calibrate import Probe, calibrate
 from quantization.config import DEFAULT_PERCENTILE
-from quantization.graph import ACTIVATIONS, CONVS, FoldedNetwork, Ranges, Readers, parents
+from quantization.graph import ACTIVATIONS, CONVS, FoldedNetwork, Ranges, Readers
+from rf_keras.graph import parents
 
 layers = keras.layers
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from quantization.graph import CONVS, FoldedNetwork, consumers, copy_layer, parents, rebuild
+from quantization.graph import CONVS, FoldedNetwork, consumers, copy_layer
 from rf_keras.backbones import Tensor
 from rf_keras.config import ModelConfig
+from rf_keras.graph import parents, rebuild
 
 layers = keras.layers
 

@@ -3,14 +3,13 @@ with other layers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import tensorflow as tf
 import tf_keras as keras
 
 from rf_keras.backbones import Tensor
 from rf_keras.config import ModelConfig
+from rf_keras.graph import call, parents, rebuild
 
 layers = keras.layers
 Ranges = dict[str, tuple[float, float]]  # range name (`range_keys`) → low, high in the tensor's own units
@@ -23,11 +22,6 @@ ACTIVATIONS = (layers.ReLU, layers.LeakyReLU)
 SAME_SCALE = (layers.ZeroPadding2D, layers.UpSampling2D, layers.MaxPooling2D)
 
 
-def parents(layer: keras.layers.Layer) -> list[str]:
-    """Names of the layers that feed `layer`."""
-    return [tensor._keras_history.layer.name for tensor in tf.nest.flatten(layer.input)]
-
-
 def consumers(model: keras.Model) -> Readers:
     """Layers that read each layer's output, by the name of the layer they read."""
     readers: Readers = {layer.name: [] for layer in model.layers}
@@ -38,36 +32,12 @@ def consumers(model: keras.Model) -> Readers:
     return readers
 
 
-def rebuild(
-    model: keras.Model,
-    replace: Callable[[keras.layers.Layer, list[Tensor]], Tensor],
-    height: int | None = None,
-    width: int | None = None,
-) -> keras.Model:
-    """A new Functional model with the topology of `model`.
-
-    Args:
-        model: Functional, every layer called once.
-        replace: makes the output of one layer from its new inputs (called in topological order, the input layer too).
-        height, width: input size in pixels; None leaves it open.
-
-    Returns:
-        The new model; outputs in the order of `model`.
-    """
-    image = keras.Input((height, width, 3), name="image")
-    outputs: dict[str, Tensor] = {}
-    for layer in model.layers:
-        sources = [image] if isinstance(layer, layers.InputLayer) else [outputs[name] for name in parents(layer)]
-        outputs[layer.name] = replace(layer, sources)
-    return keras.Model(image, [outputs[name] for name in model.output_names], name=model.name)
-
-
 def copy_layer(layer: keras.layers.Layer, sources: list[Tensor]) -> Tensor:
     """The same layer with the same weights on new inputs."""
     if isinstance(layer, layers.InputLayer):
         return sources[0]
     clone = type(layer).from_config(layer.get_config())
-    output = clone(sources[0] if len(sources) == 1 else sources)
+    output = call(clone, sources)
     clone.set_weights(layer.get_weights())
     return output
 

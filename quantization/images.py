@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from rf_keras.selection import evenly_spaced
 from tflite.images import ImageError, expand_inputs, read_image
+from tflite.messages import note
 from tflite.preprocess import letterbox
 from tflite.spec import ModelSpec
 
@@ -52,7 +52,7 @@ def load_images(
         try:
             images.append(letterbox(read_image(path), height, width, ModelSpec().mean, antialias=antialias)[0])
         except ImageError as error:
-            logging.getLogger(__name__).warning("left out of calibration: %s", error)
+            note(f"warning: left out of calibration: {error}")
     if len(images) < fewest:
         raise CalibrationError(f"{paths[0].parent}: {len(images)} readable images, expected at least {fewest}")
     stack = np.stack(images)

@@ -17,9 +17,10 @@ import tf_keras as keras
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapperV2
 
-from quantization.graph import CONVS, consumers, parents
+from quantization.graph import CONVS, consumers
 from quantization.leaky import LEAKY_UNIT
 from quantization.quantizers import conv_variables, inner_layer, kernel_quantizer, output_range
+from rf_keras.graph import parents
 from tflite.preprocess import apply_table, input_table
 from tflite.spec import ModelSpec
 

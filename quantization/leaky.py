@@ -8,9 +8,10 @@ from contextlib import contextmanager
 import numpy as np
 import tf_keras as keras
 
-from quantization.graph import FoldedNetwork, Ranges, parents
+from quantization.graph import FoldedNetwork, Ranges
 from quantization.quantizers import inner_layer
 from rf_keras.backbones import LEAKY_SLOPE
+from rf_keras.graph import parents
 
 LEAKY_UNIT = 256  # XNNPACK's int8 LeakyReLU (qs8-vlrelu): multipliers are whole numbers of 1/256
 LEAKY_STEPS = 43  # of them for negative values, ten times as many for positive ones (`align_leaky`)

@@ -37,6 +37,7 @@ from rf_keras.run_dir import (
     write_pictures,
 )
 from tflite.command import option, settings_of, start
+from tflite.messages import printable
 
 if TYPE_CHECKING:
     from quantization.source import WeightsSource
@@ -147,13 +148,17 @@ def run(options: Options) -> dict[str, Any]:
         samples, _ = read_samples(config)  # errors in data and teacher come before a folder is made
         create_run(run_dir, config)
         write_pictures(run_dir, [sample.image for sample in samples])
-        print(f"weights: {source.weights} ({source.how}); images from {', '.join(config.data_dirs)}")
+        print(
+            f"weights: {printable(source.weights)} ({printable(source.how)}); "
+            f"images from {', '.join(map(printable, config.data_dirs))}"
+        )
     losses = {"distill": config.distill, "multibox": config.multibox, "teacher": config.distillation is not None}
     learned = " + ".join(name for name, used in losses.items() if used)
-    print(f"{config.steps} steps of {config.batch} images at {config.size} px, {learned}; run directory {run_dir}")
+    steps = f"{config.steps} steps of {config.batch} images at {config.size} px"
+    print(f"{steps}, {learned}; run directory {printable(run_dir)}")
     figures = run_all(config, run_dir)
-    print(f"wrote {run_dir / BEST}, {run_dir / LAST}, {run_dir / CURVES}")
-    print(f"next: {script('convert')} --int8 --weights {run_dir} --size {config.size}")
+    print(f"wrote {', '.join(printable(run_dir / name) for name in (BEST, LAST, CURVES))}")
+    print(f"next: {script('convert')} --int8 --weights {printable(run_dir)} --size {config.size}")
     return figures
 
 

@@ -62,11 +62,18 @@ def with_stored_ranges(network: FoldedNetwork, meta: dict[str, Any]) -> Int8Netw
     Args:
         network: folded.
         meta: what `model_file.load_model` gives.
+
+    Raises:
+        ValueError: a range that the network needs is missing, or lies upside down.
     """
     stored = meta.get("quantization")
     if not stored:
         return None
     ranges = {name: (float(low), float(high)) for name, (low, high) in stored["ranges"].items()}
+    for name in network.keys.values():
+        low, high = ranges.get(name, (1.0, 0.0))
+        if low > high:
+            raise ValueError(f"quantization range of {name} is {ranges.get(name)}, expected two rising numbers")
     return Int8Network(network, network, align_leaky(network, ranges))  # a run may be older than that alignment
 
 

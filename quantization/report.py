@@ -16,6 +16,7 @@ from quantization.comparison import Column, Disagreement
 from rf_keras.evaluation.wider_ap import SUBSETS
 from tflite.draw import draw_detections
 from tflite.images import read_image
+from tflite.messages import printable
 from tflite.postprocess import Detections
 
 PHOTO_SIDE = 560  # pixels, longer side of a photo in the page
@@ -44,7 +45,7 @@ def html_report(
     """
     what = f"{document['images']} images of {document['data_dir']}, {document['size']} px letterbox, rules: "
     parts = [
-        f"<h1>int8 against float</h1><p class=note>{html.escape(what + document['rules'])}</p>",
+        f"<h1>int8 against float</h1><p class=note>{_text(what + document['rules'])}</p>",
         "<h2>Accuracy</h2>",
         _accuracy(reference, columns),
         "<h2>AP by face size</h2>",
@@ -57,7 +58,7 @@ def html_report(
     ]
     for column in columns:
         if column.layers:
-            parts += [f"<h2>Where {html.escape(column.name)} loses signal</h2>", _layers(column)]
+            parts += [f"<h2>Where {_text(column.name)} loses signal</h2>", _layers(column)]
     if pairs:
         parts.append(
             "<h2>Photos of most disagreement</h2><p class=note>Left float, right the file, each from its own "
@@ -67,6 +68,11 @@ def html_report(
     body = "\n".join(parts)
     head = f"<meta charset=utf-8><title>int8 against float</title><style>{STYLE}</style>"
     return f"<!doctype html><html lang=en>{head}{body}</html>"
+
+
+def _text(text: str) -> str:
+    """A file's or a user's text as HTML that shows it."""
+    return html.escape(printable(text))
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -112,8 +118,8 @@ def _accuracy(reference: Column, columns: Sequence[Column]) -> str:
         ],
         *(
             [
-                html.escape(column.name),
-                column.figures["kind"],
+                _text(column.name),
+                _text(column.figures["kind"]),
                 *(_against(column.figures[key], base[key]) for key in keys),
                 _percent(column.figures["nme"], 2),
                 _number(column.figures["nme"] / base["nme"], 3) if column.figures["nme"] and base["nme"] else "–",
@@ -131,7 +137,7 @@ def _percent(share: float | None, digits: int = 1) -> str:
 
 
 def _by_size(reference: Column, columns: Sequence[Column]) -> str:
-    header = ["√(w·h), px", "faces", "float", *(html.escape(column.name) for column in columns)]
+    header = ["√(w·h), px", "faces", "float", *(_text(column.name) for column in columns)]
     rows = []
     for name, row in reference.figures["by_size"].items():
         others = (_against(column.figures["by_size"][name]["ap"], row["ap"]) for column in columns)
@@ -150,11 +156,11 @@ def _cost(reference: Column, columns: Sequence[Column], document: dict[str, Any]
         ops = sum(column.figures["ops"].values())
         times = column.figures["latency_ms"]
         cells = [_number(times[t][stage], 2) for stage in ("invoke", "end_to_end") for t in threads]
-        name = html.escape(column.name)
-        rows.append([name, f"{column.figures['bytes'] / 1000:.0f}", str(ops), *cells, column.figures["interpreter"]])
+        name, interpreter = _text(column.name), _text(column.figures["interpreter"])
+        rows.append([name, f"{column.figures['bytes'] / 1000:.0f}", str(ops), *cells, interpreter])
     details = "".join(
-        f"<p class=note>{html.escape(column.name)}: "
-        + ", ".join(f"{count} {op}" for op, count in column.figures["ops"].items())
+        f"<p class=note>{_text(column.name)}: "
+        + _text(", ".join(f"{count} {op}" for op, count in column.figures["ops"].items()))
         + "</p>"
         for column in columns
     )
@@ -169,7 +175,7 @@ def _cost(reference: Column, columns: Sequence[Column], document: dict[str, Any]
 
 def _layers(column: Column) -> str:
     worst = column.layers[:WORST_LAYERS]
-    rows = [[layer.layer, layer.op, f"{layer.sqnr:.1f}"] for layer in worst]
+    rows = [[_text(layer.layer), _text(layer.op), f"{layer.sqnr:.1f}"] for layer in worst]
     return _table(["layer, worst first", "op", "SQNR, dB"], rows) + _image(_sqnr_plot(column))
 
 
@@ -196,12 +202,21 @@ def _histograms(columns: Sequence[Column]) -> bytes:
         for chosen, style in ((on_face, "-"), (~on_face, "--")):
             counts, _ = np.histogram(scores[chosen], edges)
             axis.plot(
-                centres, np.maximum(counts, 0.5), style, color=f"C{number}", label=column.name if style == "-" else None
+                centres,
+                np.maximum(counts, 0.5),
+                style,
+                color=f"C{number}",
+                label=_plain(column.name) if style == "-" else None,
             )
     axis.set(xlabel="score", ylabel="detections", yscale="log")
     axis.legend()
     axis.grid(alpha=0.3)
     return _png(figure)
+
+
+def _plain(text: str) -> str:
+    """For matplotlib, which takes text between dollar signs for a formula."""
+    return printable(text).replace("$", r"\$")
 
 
 def _png(figure: Figure) -> bytes:
@@ -217,11 +232,11 @@ def _image(data: bytes, kind: str = "png") -> str:
 def _pair(pair: Disagreement) -> str:
     image = read_image(pair.image)
     figures = [
-        f"<figure>{_image(_photo(image, detections), 'jpeg')}<figcaption>{html.escape(name)}: "
+        f"<figure>{_image(_photo(image, detections), 'jpeg')}<figcaption>{_text(name)}: "
         f"{len(detections.boxes)} faces, {missing} of them not found by the other</figcaption></figure>"
         for name, detections, missing in (("float", pair.expected, pair.lost), (pair.model, pair.found, pair.new))
     ]
-    return f"<p>{html.escape(pair.image.name)}</p><div>{''.join(figures)}</div>"
+    return f"<p>{_text(pair.image.name)}</p><div>{''.join(figures)}</div>"
 
 
 def _photo(image: np.ndarray, detections: Detections) -> bytes:

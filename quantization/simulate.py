@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer
 
-from quantization.graph import CONVS, INPUT, FoldedNetwork, Ranges, copy_layer, parents, rebuild
+from quantization.graph import CONVS, INPUT, FoldedNetwork, Ranges, copy_layer
 from quantization.quantizers import (
     ChannelWeights,
     FixedRange,
@@ -20,6 +20,7 @@ from quantization.quantizers import (
     output_range,
 )
 from rf_keras.backbones import Tensor
+from rf_keras.graph import parents, rebuild
 from tflite.spec import ModelSpec
 
 layers = keras.layers

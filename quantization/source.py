@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from quantization.images import FEWEST_IMAGES
-from rf_keras.input_size import fixed_sides
+from rf_keras.input_size import LARGEST_SIDE, fixed_sides
 from rf_keras.model_file import read_config
 from rf_keras.run_dir import BEST, CONFIG, LAST, newest_run
 from rf_keras.synthetic import DEFAULT_SIZE as SYNTHETIC_SIZE
 from rf_keras.synthetic import synthetic_dir
 from rf_keras.weights_files import is_shipped, shipped_weights
 from tflite.images import images_below
+from tflite.messages import one_line
 
 SHIPPED_WEIGHTS = "retinaface_fast.keras"
 # Where photos may lie in the current folder, for weights whose own are not here: the first that holds enough.
@@ -113,17 +114,22 @@ def _from_run(run: Path, how: str) -> WeightsSource:
 
 def _from_file(path: Path, how: str) -> WeightsSource:
     _, meta = read_config(path)
-    data_dirs: tuple[str, ...] = ()
+    data_dirs: list[str] = []
     size = None
     config = path.parent / CONFIG
     if config.exists():
         try:
-            settings = json.loads(config.read_text())
-            data_dirs = tuple(settings.get("data_dirs", ()))
-            size = settings.get("val_size") or settings.get("size")
-        except (ValueError, AttributeError) as error:
-            raise ValueError(f"{config}: not a run's configuration ({error})") from error
-    return WeightsSource(path, data_dirs, size, meta, how)
+            settings = json.loads(config.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{config}: not a run's configuration ({one_line(error)})") from error
+        if not isinstance(settings, dict):
+            raise ValueError(f"{config}: found {type(settings).__name__}, expected a run's configuration")
+        data_dirs, size = settings.get("data_dirs") or [], settings.get("val_size") or settings.get("size")
+        if not isinstance(data_dirs, list) or not all(isinstance(folder, str) for folder in data_dirs):
+            raise ValueError(f"{config}: data_dirs is {str(data_dirs)[:100]}, expected a list of folders")
+        if size is not None and (type(size) is not int or size % 32 or not 0 < size <= LARGEST_SIDE):
+            raise ValueError(f"{config}: size is {str(size)[:100]}, expected a multiple of 32 up to {LARGEST_SIDE}")
+    return WeightsSource(path, tuple(data_dirs), size, meta, how)
 
 
 def parse_side(text: str | None, source: WeightsSource) -> tuple[int, int]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from rf_keras.config import ModelConfig, config_to_dict
 from tflite.command import option, start
+from tflite.messages import printable
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -79,7 +80,7 @@ def run(options: Options) -> None:
     # AP was measured of the first file, not of this one.
     kept: dict[str, Any] = {key: value for key, value in meta.items() if key != "ap"}
     save_model(average, config, options.output, kept | {"averaged": [path.name for path in options.weights]})
-    print(f"wrote {options.output}: the mean of {len(loaded)} files")
+    print(f"wrote {printable(options.output)}: the mean of {len(loaded)} files")
 
 
 def main() -> None:

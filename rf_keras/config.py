@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -18,10 +19,14 @@ from tflite.spec import ModelSpec
 
 T = TypeVar("T")
 
+BACKBONES = ("mobilenet", "fast", "resnet50")
 ACTIVATIONS = ("leaky_relu", "relu")
 Anchors = tuple[tuple[float, ...], ...]  # sizes in pixels, per level
 REFERENCE_ANCHORS = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))
 SMALL_ANCHORS = ((10.0, 20.0), (32.0, 64.0), (128.0, 256.0))
+STRIDES = (8, 16, 32)  # of the features that every backbone gives, pixels
+# Bounds of a network, above all of one that a file names: the largest takes about as much memory as ResNet-50.
+MAX_WIDTH, MAX_BLOCKS, MAX_CHANNELS, MAX_ANCHORS, MAX_ANCHOR_SIZE, MAX_VARIANCE = 2.0, 32, 512, 48, 8192, 10.0
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("cosine", "step")
 DISTRIBUTIONS = ("none", "mirrored", "multiworker")
@@ -73,7 +78,7 @@ class ModelConfig:
     neck_channels: int = 64
     ssh_channels: int = 64
     class_logits: int = option(2, "per anchor: 2 (background, face) or 1 (face − background)", hidden=True)
-    strides: tuple[int, ...] = (8, 16, 32)
+    strides: tuple[int, ...] = STRIDES
     anchor_sizes: Anchors = option(
         REFERENCE_ANCHORS,
         "anchor sizes in pixels, e.g. 10,20/32,64/128,256 (levels split by /)",
@@ -90,18 +95,34 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.backbone == "plain":  # its name in weights of version 0.1
             object.__setattr__(self, "backbone", "fast")
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"backbone is {self.backbone[:40]!r}, expected one of {', '.join(BACKBONES)}")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation is {self.activation!r}, expected one of {ACTIVATIONS}")
         if self.class_logits not in (1, 2):
             raise ValueError(f"class_logits is {self.class_logits!r}, expected 1 or 2")
-        if len(self.blocks) != 2 or min(self.blocks) < 0:
-            raise ValueError(f"blocks is {self.blocks}, expected two counts of 0 or more, at strides 16 and 32")
+        if len(self.blocks) != 2 or not 0 <= min(self.blocks) <= max(self.blocks) <= MAX_BLOCKS:
+            raise ValueError(f"blocks is {self.blocks}, expected two counts of 0 to {MAX_BLOCKS}, at strides 16 and 32")
         if self.backbone != "fast" and self.blocks != ModelConfig.blocks:
             raise ValueError(f"blocks is {self.blocks}, but only the backbone of fast has them, found {self.backbone}")
-        if self.ssh_channels % 4:
-            raise ValueError(f"ssh_channels is {self.ssh_channels}, expected a multiple of 4")
+        if not 0 < self.width <= MAX_WIDTH:
+            raise ValueError(f"width is {self.width}, expected a number above 0, at most {MAX_WIDTH:g}")
+        if not 0 < self.neck_channels <= MAX_CHANNELS:
+            raise ValueError(f"neck_channels is {self.neck_channels}, expected 1 to {MAX_CHANNELS}")
+        if self.ssh_channels % 4 or not 0 < self.ssh_channels <= MAX_CHANNELS:
+            raise ValueError(f"ssh_channels is {self.ssh_channels}, expected a multiple of 4 up to {MAX_CHANNELS}")
+        if self.strides != STRIDES:
+            raise ValueError(f"strides are {self.strides}, expected {STRIDES}, those of the backbones")
         if len({len(level) for level in self.anchor_sizes}) != 1 or len(self.anchor_sizes) != len(self.strides):
             raise ValueError(f"anchor_sizes {self.anchor_sizes} need the same count for each of strides {self.strides}")
+        sizes = [size for level in self.anchor_sizes for size in level]
+        if not 0 < len(sizes) <= MAX_ANCHORS or not all(0 < size <= MAX_ANCHOR_SIZE for size in sizes):
+            raise ValueError(
+                f"anchor_sizes are {self.anchor_sizes}, expected up to {MAX_ANCHORS} sizes above 0 and up to "
+                f"{MAX_ANCHOR_SIZE} pixels"
+            )
+        if len(self.variances) != 2 or not all(0 < one <= MAX_VARIANCE for one in self.variances):
+            raise ValueError(f"variances are {self.variances}, expected two numbers above 0, at most {MAX_VARIANCE:g}")
 
     @property
     def anchors_per_cell(self) -> int:
@@ -320,13 +341,29 @@ def config_from_dict(kind: type[T], data: Any, name: str = "config") -> T:
     if unknown := sorted(set(data) - set(hints)):
         raise ValueError(f"{name}: unknown settings {unknown}, expected some of {sorted(hints)}")
 
-    def value(hint: Any, found: Any) -> Any:
-        nested = [part for part in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(part)]
-        if nested and found is not None:
-            return config_from_dict(nested[0], found, name)  # type: ignore[arg-type]
-        return as_tuples(found)
+    return kind(**{key: _value(hints[key], found, f"{name}: {key}") for key, found in data.items()})
 
-    return kind(**{key: value(hints[key], found) for key, found in data.items()})
+
+def _value(hint: Any, found: Any, name: str) -> Any:
+    """`found` as a value of the type `hint`: a dataclass, a tuple, int, float, bool, str, or one of them or None.
+
+    Raises:
+        ValueError: it is of another type, or not finite; names `name`.
+    """
+    kinds = typing.get_args(hint)
+    if type(None) in kinds:
+        return None if found is None else _value(kinds[0], found, name)
+    if dataclasses.is_dataclass(hint):
+        return config_from_dict(hint, found, name)  # type: ignore[arg-type]
+    if kinds and isinstance(found, (list, tuple)):  # a tuple: of one kind and any length, or of a kind for each place
+        parts = kinds[:1] * len(found) if kinds[-1] is ... else kinds
+        if len(parts) == len(found):
+            return tuple(_value(part, one, name) for part, one in zip(parts, found, strict=True))
+    number = type(found) is int or (type(found) is float and math.isfinite(found))
+    if kinds or not (number and abs(found) < 1e30 if hint is float else type(found) is hint):
+        expected = hint if kinds else hint.__name__
+        raise ValueError(f"{name} is {str(found)[:100]!r}, expected {expected}")
+    return found
 
 
 def as_tuples(found: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rf_keras.labels import MAX_MISSING, describe
 from tflite.command import option, start, write_json
+from tflite.messages import printable
 
 if TYPE_CHECKING:
     from rf_keras.evaluation.closeups import Tally
@@ -127,7 +128,7 @@ def run(options: Options) -> dict[str, Any]:
         save_missed(tallies, folder)
         if options.format:
             write_coco(result.images, folder)
-        print(f"wrote {folder}")
+        print(f"wrote {printable(folder)}")
     return metrics
 
 

@@ -46,9 +46,24 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     """
     try:
         parts = json.loads(path.read_text())
-        fits = isinstance(parts, list) and all(sorted(one) == sorted(PART) for one in parts)
-    except (ValueError, TypeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error})") from error
-    if not fits:
-        raise ValueError(f"{path}: expected a list of objects with {', '.join(PART)}")
-    return parts
+    try:
+        return check_parts(parts)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def check_parts(parts: Any) -> list[dict[str, Any]]:
+    """`parts`, as a file holds them.
+
+    Raises:
+        ValueError: no list of objects with the keys of `PART` and values of their kinds.
+    """
+    kinds = dict(zip(PART, (str, int, list, list, str), strict=True))
+    entries: list[Any] = parts if isinstance(parts, list) else [None]
+    for one in entries:
+        fits = isinstance(one, dict) and sorted(one) == sorted(PART)
+        if not fits or any(type(one[name]) is not kind for name, kind in kinds.items()):
+            raise ValueError(f"parts: expected a list of objects with {', '.join(PART)}")
+    return entries

@@ -16,6 +16,7 @@ from rf_keras.config import ACTIVATIONS, Anchors, ModelConfig, format_anchors, p
 from rf_keras.selection import evenly_spaced
 from tflite.command import option, start
 from tflite.images import IMAGE_SUFFIXES
+from tflite.messages import printable
 
 CHECK_IMAGES = 60
 STATISTICS_IMAGES = 200
@@ -63,11 +64,12 @@ def run(options: Options) -> ModelConfig:
     if not images:
         raise ImportWeightsError(f"{data}: no image in the folder, expected {' '.join(IMAGE_SUFFIXES)}")
     source, graph, license_text = read_source(options.source)
-    print(f"{source.name}: MobileNetV1×{source.config.width:g}, activation {source.activation or 'not in the file'}")
+    activation = source.activation or "not in the file"
+    print(f"{printable(source.name)}: MobileNetV1×{source.config.width:g}, activation {activation}")
     labelled = data if (data / LABEL_FILE).is_file() and options.data_dir else synthetic_dir("val")
     samples = read_labels(labelled)[:CHECK_IMAGES]
     fits = try_fits(source, samples, options.anchor_sizes)
-    print(f"tried on {len(samples)} images of {labelled}:", *fits, sep="\n    ")
+    print(f"tried on {len(samples)} images of {printable(labelled)}:", *fits, sep="\n    ")
     fit = choose_fit(fits, source.name, options.activation, options.anchor_sizes)
     config = config_of_fit(source.config, fit)
     print(f"chosen: activation {fit.activation}, anchor sizes {format_anchors(fit.anchor_sizes)}")
@@ -81,10 +83,10 @@ def run(options: Options) -> ModelConfig:
             network_inputs(chosen), total=len(chosen), unit="image", desc="statistics", leave=False, disable=None
         )
         count = estimate_statistics(model, inputs)
-        print(f"its batch normalisation is folded: statistics estimated on {count} images of {data}")
+        print(f"its batch normalisation is folded: statistics estimated on {count} images of {printable(data)}")
     meta = {"source": source.name, "license": license_text, "fit": str(fit)}
     save_model(model, config, options.output, meta)
-    print(f"wrote {options.output}")
+    print(f"wrote {printable(options.output)}")
     return config
 
 

@@ -9,6 +9,7 @@ import tf_keras as keras
 
 from rf_keras.backbones import BACKBONES, Tensor, conv_bn
 from rf_keras.config import ModelConfig
+from rf_keras.graph import call, rebuild
 
 # Fusing BN into convs makes oneDNN fall back to a reference kernel for one image at a time: 1.4 s instead of 0.05
 # at 640×640 (TensorFlow 2.21, AVX2). Larger batches and training run as fast without it.
@@ -95,6 +96,28 @@ def build_model(config: ModelConfig, height: int | None = None, width: int | Non
         for stride, x in zip(config.strides, contexts, strict=True)
     ]
     return keras.Model(image, outputs, name="retinaface")
+
+
+def folded_model(config: ModelConfig, model: keras.Model | None = None) -> keras.Model:
+    """The detector without BatchNormalization, all convs with bias: what `quantization.fold` leaves, weights aside.
+
+    Args:
+        config: the network.
+        model: built by `build_model(config)`, where there is one already; it stays as it is.
+
+    Returns:
+        A model of the same layer names, inputs and outputs; weights are arbitrary.
+    """
+
+    def without_norm(layer: keras.layers.Layer, sources: list[Tensor]) -> Tensor:
+        if isinstance(layer, (layers.InputLayer, layers.BatchNormalization)):
+            return sources[0]
+        settings = layer.get_config()
+        if isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D)):
+            settings["use_bias"] = True
+        return call(type(layer).from_config(settings), sources)
+
+    return rebuild(model or build_model(config), without_norm)
 
 
 def face_logit(class_map: tf.Tensor, config: ModelConfig) -> tf.Tensor:

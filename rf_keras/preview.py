@@ -19,6 +19,7 @@ from rf_keras.labels import MAX_MISSING, UNKNOWN
 from tflite.command import option, start
 from tflite.draw import BOX_COLOR, LANDMARK_COLORS
 from tflite.images import write_image
+from tflite.messages import printable
 
 ANCHOR_SETS = {"reference": REFERENCE_ANCHORS, "small": SMALL_ANCHORS}
 ANCHOR_COLOR = (255, 160, 60)
@@ -98,7 +99,7 @@ def run(options: Options) -> None:
             raise
         raise ValueError(f"{bad[0]}: no readable image ({len(bad)} of {len(samples)})") from error
     write_image(options.output, draw_batch(batch, ModelConfig(anchor_sizes=ANCHOR_SETS[options.anchors])))
-    print(f"{options.count} samples, {int(batch['count'].sum())} faces: {options.output}")
+    print(f"{options.count} samples, {int(batch['count'].sum())} faces: {printable(options.output)}")
 
 
 def main() -> None:

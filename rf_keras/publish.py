@@ -23,6 +23,7 @@ from rf_keras.evaluation.wider_ap import SUBSETS
 from rf_keras.history import PART, images_seen, read_history
 from rf_keras.model_file import load_model, save_model
 from tflite.command import option, start
+from tflite.messages import printable
 
 FLOAT_BITS = 24  # significant bits of float32
 NEEDED = (*SUBSETS, "size", "model")
@@ -117,7 +118,7 @@ def run(options: Options) -> None:
         config = dataclasses.replace(config, antialias=options.antialias)
     round_kernels(model, options.significant_bits)
     save_model(model, config, options.output, without_folders(meta))
-    print(f"wrote {options.output}: {options.output.stat().st_size:,} bytes")
+    print(f"wrote {printable(options.output)}: {options.output.stat().st_size:,} bytes")
 
 
 def main() -> None:

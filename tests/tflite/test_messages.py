@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from tflite.messages import LONGEST, one_line, printable, shortened
+import io
+import os
+
+from tflite.messages import LONGEST, SafeOutput, one_line, printable, shortened
 
 
 def test_what_steers_a_terminal_becomes_an_escape() -> None:
@@ -21,3 +24,21 @@ def test_messages_are_one_line_of_bounded_length() -> None:
     assert shortened("x" * LONGEST) == "x" * LONGEST
     short = shortened("name: " + "x" * LONGEST + ", expected y")
     assert len(short) == LONGEST and short.startswith("name: x") and short.endswith("x, expected y")
+
+
+def test_what_commands_print_is_safe() -> None:
+    raw = io.BytesIO()
+    output = SafeOutput(io.TextIOWrapper(raw, "cp1252"))
+    print("a\x1b[2J √ é\tb\nc", file=output, flush=True)
+    assert raw.getvalue() == b"a\\x1b[2J \\u221a \xe9\tb\nc\n"
+    assert output.encoding == "cp1252"
+    print("nobody", file=SafeOutput(None))
+
+
+def test_a_command_goes_on_when_its_reader_left() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        output = SafeOutput(pipe)
+        for _ in range(3):
+            print("line", file=output, flush=True)
