@@ -1,8 +1,8 @@
 """Folded network → ONNX with named outputs: float, or int8 as QuantizeLinear/DequantizeLinear pairs.
 
-The pairs carry the scales and zero points of the .tflite made from the same network, so that a runtime which fuses them
-computes on the same integers. Channels come first, as ONNX has it: `image` float32 [1, 3, H, W], BGR − mean, any H and W
-that are multiples of 32; outputs float32 [1, anchors · k, H/s, W/s].
+The pairs carry the scales and zero points of the .tflite made from the same network, so that a runtime which fuses
+them computes on the same integers. Channels come first, as ONNX has it: `image` float32 [1, 3, H, W], BGR − mean, any H
+and W that are multiples of 32; outputs float32 [1, anchors · k, H/s, W/s].
 """
 
 from __future__ import annotations

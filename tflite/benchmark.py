@@ -178,7 +178,9 @@ def benchmark(options: BenchmarkOptions) -> dict[str, Any]:
             p50, p90 = np.percentile(values, (50, 90)).round(3).tolist()
             report[f"{stage}_ms"][str(count)] = {"p50": p50, "p90": p90}
     if options.onnx:
-        report["onnx"] = measure_onnx(options.onnx, (report["input"][0], report["input"][1]), options.threads, options.runs)
+        report["onnx"] = measure_onnx(
+            options.onnx, (report["input"][0], report["input"][1]), options.threads, options.runs
+        )
     report |= measure_cold_start(str(path), options.threads[0], options.image, options.input_size)
     report |= {
         "model": str(path),

@@ -66,8 +66,8 @@ inline Image upright(Image image, int orientation) {
   Image out;
   out.resize(static_cast<std::uint32_t>(swapped ? image.height : image.width),
              static_cast<std::uint32_t>(swapped ? image.width : image.height));
-  const bool flip_x = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
-  const bool flip_y = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
+  const bool flip_x = orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7;
+  const bool flip_y = orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8;
   for (int y = 0; y < out.height; y++) {
     for (int x = 0; x < out.width; x++) {  // upright (x, y) was stored at (from_x, from_y)
       const int a = flip_x ? out.width - 1 - x : x, b = flip_y ? out.height - 1 - y : y;

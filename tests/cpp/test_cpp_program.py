@@ -124,7 +124,15 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build.need(build.COMPILERS[0])
     folder = tmp_path_factory.mktemp("cmake")
     steps: list[list[str | Path]] = [
-        ["cmake", "-S", "cpp", "-B", folder / "build", f"-DLITERT_LIBRARY={build.litert()}", "-DCMAKE_BUILD_TYPE=Release"],
+        [
+            "cmake",
+            "-S",
+            "cpp",
+            "-B",
+            folder / "build",
+            f"-DLITERT_LIBRARY={build.litert()}",
+            "-DCMAKE_BUILD_TYPE=Release",
+        ],
         ["cmake", "--build", folder / "build"],
         ["cmake", "--install", folder / "build", "--prefix", folder / "prefix"],
     ]
@@ -219,4 +227,3 @@ def test_what_is_installed(installed: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
     done = build.run([tmp_path / "build" / "user"])
     assert (done.returncode, done.stdout) == (0, "none.tflite: cannot read the model\n"), done.stderr
-

@@ -77,7 +77,9 @@ def test_deflated_metadata(driver: Driver, tmp_path: Path) -> None:
     chance = random.Random(5)
     spec = json.loads(fuzz.split(find_model(None).read_bytes())[1])
     spec["source"] = "".join(chance.choice("abcdefg \u00e4\u4e2d") for _ in range(20_000)) + "yes" * 5000
-    files = [deflated(json.dumps(spec, ensure_ascii=ascii_only), level) for ascii_only in (0, 1) for level in (0, 1, 6, 9)]
+    files = [
+        deflated(json.dumps(spec, ensure_ascii=ascii_only), level) for ascii_only in (0, 1) for level in (0, 1, 6, 9)
+    ]
     spec["source"] = "short"
     files.append(deflated(json.dumps({**spec, "ap": {}}), 9))
     lines = answers(driver, tmp_path, "metadata", files)
@@ -118,7 +120,7 @@ def test_pictures_are_those_of_pillow(driver: Driver, picture_files: list[bytes]
     lines = answers(driver, tmp_path, "pictures", picture_files)
     for file, line in zip(picture_files, lines, strict=True):
         if Image.open(io.BytesIO(file)).mode == "CMYK":
-            assert line == "error picture: cannot decode (four colours, expected grey or colour), expected a complete picture"
+            assert line.startswith("error picture: cannot decode (four colours, expected grey or colour)")
             continue
         pixels = read_image(file)
         assert line == f"ok {pixels.shape[0]} {pixels.shape[1]} {zlib.crc32(pixels.tobytes())}"
