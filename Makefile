@@ -47,10 +47,15 @@ lint: $(STAMP)
 
 # Without the option xdist starts files of few tests last, and those are the slowest: one worker would end alone.
 test: lint
-	$(BIN)/python -m pytest tests --ignore tests/android -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests --ignore tests/android --ignore tests/cpp -n 2 --dist loadfile --no-loadscope-reorder
 
 test-android: $(STAMP)
 	$(BIN)/python -m pytest tests/android
+
+# g++, clang++, cmake, and the headers of libjpeg-turbo and libpng (Debian: libjpeg-dev libpng-dev).
+.PHONY: test-cpp
+test-cpp: $(STAMP)
+	$(BIN)/python -m pytest tests/cpp
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info

@@ -75,5 +75,5 @@ setup(
         f"ai-edge-litert>=1.4,<3; {LITERT}",
         f"tflite-runtime>=2.14; {TFLITE_RUNTIME}",
     ],
-    extras_require={"train": TRAIN, "pretrained": PRETRAINED, "dev": DEV},
+    extras_require={"train": TRAIN, "pretrained": PRETRAINED, "onnx": PRETRAINED, "dev": DEV},
 )

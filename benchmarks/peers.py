@@ -18,8 +18,10 @@ import cv2
 import numpy as np
 
 from tflite.anchors import make_anchors
-from tflite.decode import Candidates, decode_boxes, decode_landmarks
+from tflite.decode import Candidates, decode_boxes, decode_landmarks, decode_outputs
 from tflite.detector import FaceDetector
+from tflite.interpreter import ModelError
+from tflite.onnx_runtimes import Run, in_onnx_runtime, in_openvino, onnx_session, onnx_spec
 from tflite.postprocess import Detections, detections_from_candidates
 from tflite.preprocess import letterbox
 from tflite.spec import ModelSpec
@@ -105,6 +107,45 @@ def ours(file: str, height: int, width: int) -> Peer:
         Path(file).stat().st_size,
         ("retinaface-keras",),
     )
+
+
+def ours_in(open_network: Callable[[Path, int], tuple[Run, str]], file: str, height: int, width: int) -> Peer:
+    """One of our .onnx files in a runtime of `tflite.onnx_runtimes`, between our letterbox and our decode and NMS.
+
+    Raises:
+        PeerMissing: the runtime is not installed or cannot load the file.
+    """
+    try:
+        spec = onnx_spec(onnx_session(Path(file), 1)[0], Path(file))
+        run, runtime = open_network(Path(file), 1)
+    except ModelError as error:
+        raise PeerMissing(str(error)) from error
+    anchors = make_anchors(height, width, spec.strides, spec.anchor_sizes)
+    canvas = np.empty((height, width, 3), np.uint8)
+    last: np.ndarray = np.zeros((1, 3, height, width), np.float32)
+
+    def detect(image: np.ndarray, threshold: float) -> Detections:
+        nonlocal last
+        _, scale = letterbox(image, height, width, spec.mean, canvas, antialias=spec.antialias)
+        last = cv2.dnn.blobFromImage(canvas, mean=spec.mean)
+        outputs = {name: np.ascontiguousarray(value.transpose(0, 2, 3, 1)) for name, value in run(last).items()}
+        found = decode_outputs(outputs, anchors, spec, threshold)
+        return detections_from_candidates(found, spec, image.shape[:2], scale, ModelSpec.iou_threshold)
+
+    name = Path(file).stem.removeprefix("retinaface_")
+    package = runtime.partition(" ")[0].lower().replace("onnx", "onnxruntime")
+    size = Path(file).stat().st_size
+    return Peer(name, runtime, detect, lambda: run(last), size, (package, "numpy", CV2))
+
+
+def ours_onnxruntime(file: str, height: int, width: int) -> Peer:
+    """One of our .onnx files in ONNX Runtime."""
+    return ours_in(in_onnx_runtime, file, height, width)
+
+
+def ours_openvino(file: str, height: int, width: int) -> Peer:
+    """One of our .onnx files in OpenVINO."""
+    return ours_in(in_openvino, file, height, width)
 
 
 # ---- the reference network in several runtimes, between our letterbox and our decode and NMS ----------------------

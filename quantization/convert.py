@@ -1,9 +1,10 @@
-"""Export a trained model to one self-describing .tflite file.
+"""Export a trained model to one self-describing .tflite file, or to ONNX.
 
     python quantization/convert.py --int8                                    newest run, else the shipped `fast`
     python quantization/convert.py --int8 --weights W.keras --data_dir PHOTOS --output M.tflite
     python quantization/convert.py --int8 --weights QAT_RUN                  ranges come from the run
     python quantization/convert.py --fp16|--dynamic|--fp32 --weights W.keras
+    python quantization/convert.py --onnx [--int8] --weights W.keras         for ONNX Runtime, OpenVINO, ncnn
 
 The file has one input `image` and nine outputs `score_8` … `landmark_32`; `retinaface.json` inside says the rest.
 """
@@ -44,6 +45,7 @@ class Options:
     fp16: bool = option(False, "float16 weights, float32 input and outputs")
     dynamic: bool = option(False, "int8 weights, float activations quantized on the fly")
     fp32: bool = option(False, "everything float32")
+    onnx: bool = option(False, "write .onnx: float32, or with --int8 the .tflite file's integers between float32 ends")
     weights: Path | None = option(
         None, "weights file (.keras) or run directory (default: the newest run, else the shipped)"
     )
@@ -55,7 +57,9 @@ class Options:
     size: str | None = option(
         None, "input in pixels, N or HEIGHTxWIDTH, multiples of 32 (default: the run's, else 640)"
     )
-    output: Path | None = option(None, "file to write, .tflite (default: beside the weights; for shipped ones, here)")
+    output: Path | None = option(
+        None, "file to write, .tflite or .onnx (default: beside the weights; for shipped ones, here)"
+    )
     score_threshold: float | None = option(
         None,
         f"probability from which the file counts a face by default (default: {ModelSpec.score_threshold}; "
@@ -68,12 +72,14 @@ class Options:
 
     @property
     def kind(self) -> str:
-        """The one of `KINDS` that was chosen.
+        """The one of `KINDS` that was chosen; fp32 where `onnx` alone is given.
 
         Raises:
-            ValueError: none or several.
+            ValueError: none or several, or one that ONNX files cannot be.
         """
-        chosen = [kind for kind in KINDS if getattr(self, kind)]
+        chosen = [kind for kind in KINDS if getattr(self, kind)] or ["fp32"] * self.onnx
+        if self.onnx and chosen not in (["fp32"], ["int8"]):
+            raise ValueError(f"--onnx goes with --int8 or alone, found {' '.join(f'--{kind}' for kind in chosen)}")
         if len(chosen) != 1:
             given = " ".join(f"--{kind}" for kind in chosen) or "none"
             raise ValueError(f"give exactly one of {' '.join(f'--{kind}' for kind in KINDS)}, found {given}")
@@ -121,9 +127,10 @@ def run(options: Options) -> dict[str, Any]:
 
     recipe = Recipe(**options.recipe)
     source = find_source(options.weights)
-    output = options.output or source.output_for(kind)
-    if output.suffix != ".tflite":
-        raise ValueError(f"--output is {str(output)!r}, expected a name ending in .tflite")
+    suffix = ".onnx" if options.onnx else ".tflite"
+    output = options.output or source.output_for(kind, suffix)
+    if output.suffix != suffix:
+        raise ValueError(f"--output is {str(output)!r}, expected a name ending in {suffix}")
     size = parse_side(options.size, source)
     warn_of_size(source, size)
     calibrated = kind == "int8" and not source.meta.get("quantization")
@@ -146,6 +153,10 @@ def run(options: Options) -> dict[str, Any]:
         ap=source.meta.get("ap") or {},
         score_threshold=options.score_threshold or default_threshold(source.meta),
     )
+    if options.onnx:
+        figures = write_onnx(output, network, int8, spec, images[:CHECKED_IMAGES])
+        report(figures)
+        return figures | {"weights": str(source.weights), "score_threshold": spec.score_threshold}
     licence = str(source.meta.get("license") or "")
     simulated = None
     if int8 is None:
@@ -157,7 +168,7 @@ def run(options: Options) -> dict[str, Any]:
     problems = graph_problems(content, spec.mean) if simulated is not None else []
     with replacing(output) as temporary:
         temporary.write_bytes(content)
-    figures: dict[str, Any] = {"output": str(output), "weights": str(source.weights), "quantization": spec.quantization}
+    figures = {"output": str(output), "weights": str(source.weights), "quantization": spec.quantization}
     figures |= {"size": list(size), "score_threshold": spec.score_threshold}
     figures |= check(output, int8.reference if int8 else network, simulated, images[:CHECKED_IMAGES], problems)
     report(figures)
@@ -174,6 +185,37 @@ def quantize_and_say(network: FoldedNetwork, images: np.ndarray, recipe: Recipe)
     int8 = quantize(network, images, recipe)
     print(f"calibrated on {len(images)} images, {recipe}{', equalized' if int8.reference is not network else ''}")
     return int8
+
+
+def write_onnx(
+    path: Path, network: FoldedNetwork, int8: Int8Network | None, spec: ModelSpec, images: np.ndarray
+) -> dict[str, Any]:
+    """Write an ONNX file and run it, where ONNX Runtime is installed, beside the Keras model it is made from.
+
+    Args:
+        path: the file.
+        network: the float network.
+        int8: its int8 version; None for a float file.
+        spec: of the file.
+        images: uint8 BGR [N, H, W, 3] of the network's input size.
+    """
+    from quantization.onnx_export import OnnxMissing, largest_differences, onnx_operations, to_onnx
+    from quantization.simulate import simulate
+
+    content = to_onnx(network if int8 is None else int8.network, spec, int8)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+    reference = network.model
+    if int8 is not None:
+        height, width = images.shape[1:3]
+        reference = simulate(int8.network, int8.ranges, height=height, width=width)
+    figures: dict[str, Any] = {"output": str(path), "quantization": spec.quantization, "bytes": len(content)}
+    figures |= {"size": list(images.shape[1:3]), "ops": onnx_operations(content), "differences": {}}
+    try:
+        figures["differences"] = largest_differences(content, reference, network.config, images, spec.mean)
+    except OnnxMissing as error:
+        warn(f"{path}: written, but not run: {error}")
+    return figures
 
 
 def check(
@@ -213,7 +255,8 @@ def report(figures: dict[str, Any]) -> None:
     ops = ", ".join(f"{count} {name}" for name, count in figures["ops"].items())
     kilobytes = f"{figures['bytes'] / 1000:.0f} kB"
     print(f"wrote {printable(figures['output'])}: {figures['quantization']}, {kilobytes}, ops: {ops}")
-    print(f"difference to the float model on {CHECKED_IMAGES} images (logits; anchor units of the box code):")
+    of = "simulated int8" if figures["output"].endswith(".onnx") and figures["quantization"] != "fp32" else "float"
+    print(f"difference to the {of} model on {CHECKED_IMAGES} images (logits; anchor units of the box code):")
     for name, difference in figures["differences"].items():
         print(f"    {name:12} largest {difference['largest']:8.4f}   mean {difference['mean']:8.5f}")
     if "lsb_99_9" in figures:

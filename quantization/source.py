@@ -69,10 +69,10 @@ class WeightsSource:
             )
         return folders
 
-    def output_for(self, kind: str) -> Path:
+    def output_for(self, kind: str, suffix: str) -> Path:
         """Where an exported file goes by default: beside the weights of a run or of one's own, and into the current
         folder for weights that came with the package."""
-        name = f"{self.weights.stem}_{kind}.tflite"
+        name = f"{self.weights.stem}_{kind}{suffix}"
         installed = {"site-packages", "dist-packages"} & set(self.weights.resolve().parts)
         return Path(name) if installed or is_shipped(self.weights) else self.weights.with_name(name)
 

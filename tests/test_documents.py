@@ -16,7 +16,7 @@ from benchmarks import figures
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("benchmarks", "quantization", "rf_keras", "tests", "tflite")
-FOLDERS = ("android_demo", "docs", "examples", "recipes", "web_demo", *PACKAGES)
+FOLDERS = ("android_demo", "cpp", "docs", "examples", "recipes", "web_demo", *PACKAGES)
 MADE = {"__pycache__", "build", ".build", ".gradle", "node_modules", "dist", ".test"}  # folders that tools write
 WORDS = {
     "README.md": 900,

@@ -1,6 +1,6 @@
 """How long each stage takes: letterbox, table, invoke, decode, NMS; cold start and peak memory.
 
-    python -m tflite.benchmark [--model M.tflite] [--image I] [--threads 1,2] [--runs 100] [--json F]
+    python -m tflite.benchmark [--model M.tflite] [--onnx M.onnx] [--image I] [--threads 1,2] [--runs 100] [--json F]
 
 Starts from a decoded image. Cold start is a fresh process: Python, imports, loading the model, first faces. The JSON
 holds, for each stage S and for end_to_end, "S_ms": {threads: {"p50": ms, "p90": ms}}.
@@ -26,6 +26,7 @@ from tflite.detector import STAGES, FaceDetector
 from tflite.images import read_image
 from tflite.interpreter import ModelError
 from tflite.messages import printable
+from tflite.onnx_runtimes import RUNTIMES
 from tflite.outputs import OutputPlan, UsageError, check_text_file
 from tflite.shapes import AUTO, InputSize, parse_input_size, size_text
 from tflite.shipped import DEFAULT_NAME, find_model
@@ -73,6 +74,9 @@ class BenchmarkOptions:
     )
     threads: tuple[int, ...] = option((1,), "numbers of interpreter threads to measure, e.g. 1,2,4", low=1, high=256)
     runs: int = option(100, "timed runs per number of threads", low=1)
+    onnx: Path | None = option(
+        None, "ONNX file to time beside it, network alone, in ONNX Runtime and OpenVINO where installed"
+    )
     json: Path | None = option(None, "file to write the figures to")
 
 
@@ -84,6 +88,31 @@ def machine() -> dict[str, Any]:
         name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"cpu": name or platform.machine(), "cores": cores, "python": platform.python_version()}
+
+
+def measure_onnx(path: Path, shape: tuple[int, int], threads: tuple[int, ...], runs: int) -> list[dict[str, Any]]:
+    """Time of an ONNX file's network alone, at an input of `shape` pixels, in each runtime: its name ("runtime") and
+    "invoke_ms", or why it does not run ("skipped")."""
+    blob = np.random.default_rng(0).normal(0, 60, (1, 3, *shape)).astype(np.float32)
+    rows: list[dict[str, Any]] = []
+    for open_network in RUNTIMES:
+        row: dict[str, Any] = {"invoke_ms": {}}
+        for count in threads:
+            try:
+                run, row["runtime"] = open_network(path, count)
+            except ModelError as error:
+                row = {"skipped": str(error)}
+                break
+            times = np.empty(runs)
+            for i in range(-WARM_UP_RUNS, runs):
+                start = time.perf_counter()
+                run(blob)
+                if i >= 0:
+                    times[i] = 1000 * (time.perf_counter() - start)
+            p50, p90 = np.percentile(times, (50, 90)).round(3).tolist()
+            row["invoke_ms"][str(count)] = {"p50": p50, "p90": p90}
+        rows.append(row)
+    return rows
 
 
 def measure_stages(detector: FaceDetector, image: np.ndarray, runs: int) -> dict[str, np.ndarray]:
@@ -138,6 +167,8 @@ def benchmark(options: BenchmarkOptions) -> dict[str, Any]:
     path = find_model(options.model)
     plan = OutputPlan()
     plan.protect(path, f"the model {printable(path)}")
+    if options.onnx:
+        plan.protect(options.onnx, f"the model {printable(options.onnx)}")
     if options.image:
         plan.protect(Path(options.image), f"the image {printable(options.image)}")
     if options.json and str(options.json) != "-":
@@ -158,6 +189,10 @@ def benchmark(options: BenchmarkOptions) -> dict[str, Any]:
         for stage, values in times.items():
             p50, p90 = np.percentile(values, (50, 90)).round(3).tolist()
             report[f"{stage}_ms"][str(count)] = {"p50": p50, "p90": p90}
+    if options.onnx:
+        report["onnx"] = measure_onnx(
+            options.onnx, (report["input"][0], report["input"][1]), options.threads, options.runs
+        )
     report |= measure_cold_start(str(path), options.threads[0], options.image, options.input_size)
     report |= {
         "model": str(path),
@@ -183,6 +218,10 @@ def table(report: dict[str, Any]) -> str:
         lines.append("".join([f"{stage:<12}", *(f"{c['p50']:>13.2f}{c['p90']:>9.2f}" for c in cells)]))
     ratios = (report["end_to_end_ms"][c]["p50"] / report["invoke_ms"][c]["p50"] for c in threads)
     lines.append("".join([f"{'÷ invoke':<12}", *(f"{ratio:>13.2f}{'':>9}" for ratio in ratios)]))
+    for row in report.get("onnx", ()):
+        name = row.get("runtime") or row["skipped"]
+        cells = (row["invoke_ms"][c] for c in threads if "invoke_ms" in row)
+        lines.append("".join([f"invoke, {name}", *(f"{c['p50']:>13.2f}{c['p90']:>9.2f}" for c in cells)]))
     parts = ", ".join(f"{name} {value:.0f}" for name, value in report["cold_start_ms"].items())
     memory = f"peak memory {report['peak_memory_mb']:.0f} MB"
     if report["anonymous_memory_mb"] is not None:

@@ -145,17 +145,27 @@ def spec_from_json(text: str, name: str) -> ModelSpec:
     return ModelSpec(**data)
 
 
-def attach_spec(model: bytes, spec: ModelSpec) -> bytes:
-    """The .tflite flatbuffer `model` with `spec` appended as a zip archive (same input, same bytes).
+def spec_to_json(spec: ModelSpec) -> str:
+    """The text of `retinaface.json`.
 
     Raises:
-        SpecError: `spec` would not be read back.
+        SpecError: it would not be read back.
     """
     contents = asdict(spec)
     if not spec.antialias:
         del contents["antialias"]
     text = json.dumps(contents, indent=1, ensure_ascii=False)
     spec_from_json(text, "new model")
+    return text
+
+
+def attach_spec(model: bytes, spec: ModelSpec) -> bytes:
+    """The .tflite flatbuffer `model` with `spec` appended as a zip archive (same input, same bytes).
+
+    Raises:
+        SpecError: `spec` would not be read back.
+    """
+    text = spec_to_json(spec)
     buffer = io.BytesIO(model)
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
         # A fixed date keeps exports byte-equal from run to run.

@@ -133,7 +133,7 @@ def test_photos_at_hand_serve_calibration(
 
 def test_where_files_go(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def output(weights: Path) -> Path:
-        return WeightsSource(weights, (), None, {}, "").output_for("int8")
+        return WeightsSource(weights, (), None, {}, "").output_for("int8", ".tflite")
 
     assert output(tmp_path / "run" / "best.keras") == tmp_path / "run" / "best_int8.tflite"
     here = Path("retinaface_fast_int8.tflite")

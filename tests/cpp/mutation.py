@@ -1,0 +1,125 @@
+"""Change one thing in the C++ headers at a time: the tests must notice every change.
+
+    python -m tests.cpp.mutation
+
+Prints a line per mutant with the test that killed it; exits with 1 if one survives. Takes some minutes, thus not part
+of `make test-cpp`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cpp import build
+from tests.cpp import conftest as _paths  # noqa: F401  (sets the import path)
+from tests.cpp import test_cpp_arithmetic as arithmetic
+from tests.cpp import test_cpp_strangers as strangers
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One replacement in one header; `old` occurs there exactly once."""
+
+    file: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    Mutant("decode.hpp", "std::log(1000.0 / 16)", "std::log(1000.0 / 15)"),
+    Mutant("decode.hpp", "static_cast<double>(exponent))) * 0.5f", "static_cast<double>(exponent))) * 0.4999f"),
+    Mutant("decode.hpp", "* scale >= wanted) return q", "* scale > wanted) return q"),
+    Mutant("decode.hpp", "score.quantized[i] >= least", "score.quantized[i] > least"),
+    Mutant("decode.hpp", "score.floats[i] >= wanted", "score.floats[i] > wanted"),
+    Mutant("decode.hpp", "std::log(probability / (1 - probability))", "std::log(probability / (1.001 - probability))"),
+    Mutant("decode.hpp", "(static_cast<double>(cell % columns) + 0.5)", "(static_cast<double>(cell % columns) + 0.4)"),
+    Mutant("decode.hpp", "(static_cast<double>(cell / columns) + 0.5)", "(static_cast<double>(cell / columns) + 0.6)"),
+    Mutant("decode.hpp", "level.box.at(at + 2) * v1", "level.box.at(at + 2) * v0"),
+    Mutant("decode.hpp", "centre[i % 2] + level.landmark", "centre[i / 5] + level.landmark"),
+    Mutant("decode.hpp", "    first += anchors;\n", ""),
+    Mutant("decode.hpp", "a.logit > b.logit : a.anchor < b.anchor", "a.logit > b.logit : a.anchor > b.anchor"),
+    Mutant("decode.hpp", "    found.resize(most);\n", ""),
+    Mutant("decode.hpp", " - inter) > threshold;", " - inter) >= threshold;"),
+    Mutant("decode.hpp", "inter / (area(a) + area(b) - inter)", "inter / (area(a) + area(b))"),
+    Mutant("decode.hpp", "std::max(a[0], b[0]), 0.0f)", "a[0], 0.0f)"),
+    Mutant("decode.hpp", "    if (dropped) continue;\n", ""),
+    Mutant("decode.hpp", "if (faces.size() == static_cast<std::size_t>(spec.max_faces)) break;", ""),
+    Mutant("decode.hpp", "std::min(std::max(candidate.box[i], 0.0f), limits[i])", "std::max(candidate.box[i], 0.0f)"),
+    Mutant("decode.hpp", "      finite = finite && std::isfinite(value);\n", ""),
+    Mutant("letterbox.hpp", "image * scale + 0.5), 1, most", "image * scale), 1, most"),
+    Mutant("letterbox.hpp", "(numerator + unit - 1) / unit * 32, 64)", "(numerator + unit) / unit * 32, 64)"),
+    Mutant("letterbox.hpp", "(i + 0.5) * step - 0.5", "i * step"),
+    Mutant("letterbox.hpp", "clamp_weights && (index < 0", "(index < 0"),
+    Mutant("letterbox.hpp", "std::lrint(fraction * 2048.0f)", "std::lrint(fraction * 2000.0f)"),
+    Mutant("letterbox.hpp", "lower[left] + lower[right] + 2) >> 2", "lower[left] + lower[right]) >> 2"),
+    Mutant(
+        "letterbox.hpp", "antialias && source_.height >= 2 * size_.rows", "antialias && source_.height > 2 * size_.rows"
+    ),
+    Mutant("letterbox.hpp", "if (second != lower_row_) detail", "if (lower_row_ < 0) detail"),
+    Mutant("letterbox.hpp", "static_cast<double>(scale) + 0.5)", "static_cast<double>(scale) + 0.4)"),
+    Mutant("letterbox.hpp", "std::floor(mean + 0.5)", "std::floor(mean)"),
+    Mutant("letterbox.hpp", "source_columns - (L::kStep == 3)", "source_columns"),
+    Mutant("letterbox.hpp", "_MM_SHUFFLE(3, 0, 1, 2)", "_MM_SHUFFLE(3, 2, 1, 0)"),
+    Mutant("zip_tail.hpp", "detail::crc32(*result) != detail::u32(file, at + 16)", "false"),
+    Mutant("zip_tail.hpp", "failed_ || distance > out_.size() || ", "failed_ || "),
+    Mutant("zip_tail.hpp", "  if (!detail::inside(file, start, packed)) return std::nullopt;\n", ""),
+    Mutant("json.hpp", "depth > kMaxDepth", "depth > 1000000"),
+    Mutant("spec.hpp", "value.whole && value.number > 0", "value.number > 0"),
+    Mutant("spec.hpp", "stride > spec.strides.back()", "stride >= spec.strides.back()"),
+)
+
+
+def write_mutant(mutant: Mutant, folder: Path) -> Path:
+    """A copy of cpp/ with the change; its headers' folder."""
+    shutil.copytree(build.ROOT / "cpp", folder)
+    path = folder / "include" / "retinaface" / mutant.file
+    text = path.read_text()
+    if text.count(mutant.old) != 1:
+        sys.exit(f"{mutant.file}: {mutant.old!r} occurs {text.count(mutant.old)} times, expected once")
+    path.write_text(text.replace(mutant.old, mutant.new))
+    return folder
+
+
+def first_failure(headers: Path, folder: Path) -> str | None:
+    """Name of the first check that fails, cheapest first; None when all pass."""
+    # With sanitizers: a mutant that reads beyond its input is killed by their report.
+    driver = build.Driver(build.compiled(build.COMPILERS[0], "tests/cpp/driver.cpp", "-O0", headers=headers))
+    checks: list[tuple[str, Callable[[], None]]] = [
+        ("shapes", lambda: arithmetic.test_shapes(driver, build.ROOT, folder)),
+        ("golden tables", lambda: arithmetic.test_golden_tables(driver, build.ROOT, folder)),
+        ("inputs, noise", lambda: arithmetic.test_inputs_of_every_size_and_order(driver, folder, "noise")),
+        ("golden vectors", lambda: arithmetic.test_golden_vectors(driver, build.ROOT, folder)),
+        ("too much", lambda: strangers.test_archives_that_ask_for_too_much(driver, folder)),
+        ("deflated metadata", lambda: strangers.test_deflated_metadata(driver, folder)),
+        ("damaged metadata", lambda: strangers.test_metadata_of_damaged_models(driver, folder)),
+    ]
+    for name, check in checks:
+        try:
+            check()
+        except AssertionError:
+            return name
+    return None
+
+
+def main() -> None:
+    survivors = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if failed := first_failure(build.ROOT / "cpp", folder):
+            sys.exit(f"mutation: the unchanged code fails already: {failed}")
+        for i, mutant in enumerate(MUTANTS):
+            killer = first_failure(write_mutant(mutant, folder / str(i)), folder)
+            survivors += killer is None
+            verdict = f"killed by {killer}" if killer else "SURVIVED"
+            print(f"{mutant.file}: {mutant.old.strip()} → {mutant.new or '(nothing)'}: {verdict}", flush=True)
+    print(f"{len(MUTANTS)} mutants, {survivors} survived")
+    sys.exit(1 if survivors else 0)
+
+
+if __name__ == "__main__":
+    main()
