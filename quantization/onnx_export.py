@@ -22,7 +22,7 @@ from rf_keras.config import ModelConfig
 from tflite.spec import SPEC_FILE, ModelSpec, spec_to_json
 
 if TYPE_CHECKING:
-    import onnx
+    pass
 
 layers = keras.layers
 OPSET, IR_VERSION = 17, 8  # what runtimes of 2022 read
