@@ -165,9 +165,9 @@ class Model {
     using detail::created;
     // Errors only on stderr, and no search for libraries of other accelerators.
     static constexpr int kWhole = 2, kAccelerators = 24, kLeastSeverity = 25, kErrors = 3;
-    const std::array<RfLiteRtOption, 2> settings = {{{kAccelerators, {kWhole, kCpu}}, {kLeastSeverity, {kWhole, kErrors}}}};
+    const RfLiteRtOption settings[] = {{kAccelerators, {kWhole, kCpu}}, {kLeastSeverity, {kWhole, kErrors}}};
     environment_ = created("CreateEnvironment", LiteRtDestroyEnvironment,
-                           [&](void** out) { return LiteRtCreateEnvironment(2, settings.data(), out); });
+                           [&](void** out) { return LiteRtCreateEnvironment(2, settings, out); });
     model_ = created("CreateModelFromBuffer", LiteRtDestroyModel, [this](void** out) {
       return LiteRtCreateModelFromBuffer(environment_.get(), bytes_.data(), bytes_.size(), out);
     });
@@ -319,8 +319,8 @@ class Network {
         const std::size_t place = model_.places_.at(std::string(kind) + "_" + std::to_string(stride));
         const detail::TensorInfo& info = model_.outputs_[place];
         const void* values = locks.emplace_back(outputs_[place].get(), kRead).address();
-        if (info.quantized()) return Tensor{static_cast<const std::int8_t*>(values), nullptr, info.scale, info.zero_point};
-        return Tensor{nullptr, static_cast<const float*>(values), 0, 0};
+        if (!info.quantized()) return Tensor{nullptr, static_cast<const float*>(values), 0, 0};
+        return Tensor{static_cast<const std::int8_t*>(values), nullptr, info.scale, info.zero_point};
       };
       levels.push_back({tensor("score"), tensor("box"), tensor("landmark")});
     }
