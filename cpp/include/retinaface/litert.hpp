@@ -376,8 +376,8 @@ class FaceDetector {
   // `bytes` of a .tflite file, `name` is what errors call it. Throws Error.
   FaceDetector(std::string bytes, const std::string& name, int num_threads)
       : model_(std::move(bytes), name, num_threads) {
-    named([this] { prepare(model_.own_shape()); });
-    unused_ = true;  // the first picture may take this network for its shape
+    // The first picture gives this network its shape: allocating memory for the own one as well would cost time.
+    named([this] { networks_.push_front(std::make_unique<Network>(model_)); });
   }
 
   FaceDetector(const FaceDetector&) = delete;
@@ -404,7 +404,7 @@ class FaceDetector {
 
   // Runs the network alone, on the input of the last call; for measuring.
   void invoke() {
-    named([this] { prepare(networks_.empty() ? model_.own_shape() : networks_.front()->shape()).invoke(); });
+    named([this] { prepare(networks_.empty() || unused_ ? model_.own_shape() : networks_.front()->shape()).invoke(); });
   }
 
  private:
@@ -452,7 +452,7 @@ class FaceDetector {
 
   Model model_;
   std::list<std::unique_ptr<Network>> networks_;  // the latest used first
-  bool fixed_ = false, unused_ = false;
+  bool fixed_ = false, unused_ = true;
 };
 
 }  // namespace retinaface
