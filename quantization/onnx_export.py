@@ -114,6 +114,8 @@ class _Writer:
                 continue
             grid = self._grid(layer)
             name = self._outputs.get(layer.name, layer.name)
+            if isinstance(layer, layers.InputLayer):
+                name = f"{INPUT}/int8"
             result = name if grid is None else f"{name}/float"
             self._values[layer.name] = self._operation(layer, sources, result)
             if grid is not None:

@@ -29,8 +29,9 @@ double number(const std::string& flag, const std::string& text, double low, doub
   char* end = nullptr;
   const double value = std::strtod(text.c_str(), &end);
   if (text.empty() || *end != '\0' || !(value >= low && value <= high)) {
-    throw retinaface::Error(flag + " is \"" + text + "\", expected a number from " + std::to_string(low) + " to " +
-                            std::to_string(high));
+    char range[64];
+    std::snprintf(range, sizeof range, "%g to %g", low, high);
+    throw retinaface::Error(flag + " is \"" + text + "\", expected a number from " + range);
   }
   return value;
 }

@@ -69,10 +69,11 @@ inline Image upright(Image image, int orientation) {
   const bool flip_x = orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7;
   const bool flip_y = orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8;
   for (int y = 0; y < out.height; y++) {
-    for (int x = 0; x < out.width; x++) {  // upright (x, y) was stored at (from_x, from_y)
+    std::uint8_t* to = out.row(static_cast<std::size_t>(y));
+    for (int x = 0; x < out.width; x++, to += 3) {  // upright (x, y) was stored at (from_x, from_y)
       const int a = flip_x ? out.width - 1 - x : x, b = flip_y ? out.height - 1 - y : y;
       const int from_x = swapped ? b : a, from_y = swapped ? a : b;
-      std::memcpy(out.row(static_cast<std::size_t>(y)) + 3 * x, image.row(static_cast<std::size_t>(from_y)) + 3 * from_x, 3);
+      std::memcpy(to, image.row(static_cast<std::size_t>(from_y)) + 3 * from_x, 3);
     }
   }
   return out;
@@ -104,7 +105,7 @@ inline bool decode_jpeg(std::string_view bytes, Image& image, int& orientation, 
   jpeg_mem_src(&decoder, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
   jpeg_save_markers(&decoder, JPEG_APP0 + 1, 0xffff);
   jpeg_read_header(&decoder, TRUE);
-  for (jpeg_saved_marker_ptr marker = decoder.marker_list; marker != nullptr && orientation == 1; marker = marker->next) {
+  for (auto marker = decoder.marker_list; marker != nullptr && orientation == 1; marker = marker->next) {
     orientation = exif_orientation({reinterpret_cast<const char*>(marker->data), marker->data_length});
   }
   decoder.out_color_space = JCS_EXT_BGR;

@@ -61,7 +61,8 @@ int retinaface_detect(retinaface_detector* detector, const uint8_t* pixels, int 
                       retinaface_order order, double score_threshold, retinaface_face* faces, int capacity, char* error,
                       size_t error_size) {
   return guarded(-1, error, error_size, [&] {
-    if (detector == nullptr || (faces == nullptr && capacity > 0)) throw retinaface::Error("expected a detector and faces");
+    if (detector == nullptr) throw retinaface::Error("expected a detector");
+    if (faces == nullptr && capacity > 0) throw retinaface::Error("expected room for faces");
     const retinaface::Picture picture = {pixels, width, height, stride, order_of(order)};
     const auto found = detector->detector.detect(picture, score_threshold);
     for (std::size_t i = 0; i < found.size() && static_cast<long long>(i) < capacity; i++) {

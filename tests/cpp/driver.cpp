@@ -97,8 +97,8 @@ std::string decode(Cases& cases) {
       levels.push_back({tensors.at("score" + suffix).tensor(), tensors.at("box" + suffix).tensor(),
                         tensors.at("landmark" + suffix).tensor()});
     }
-    const auto faces = retinaface::decode_faces(spec, {spec.input_height, spec.input_width}, levels, height, width, scale,
-                                                score_threshold, iou_threshold);
+    const auto faces = retinaface::decode_faces(spec, {spec.input_height, spec.input_width}, levels, height, width,
+                                                scale, score_threshold, iou_threshold);
     put(out, static_cast<std::int32_t>(faces.size()));
     for (const retinaface::Face& face : faces) {
       put(out, static_cast<std::int32_t>(face.anchor));
@@ -135,10 +135,10 @@ std::string inputs(Cases& cases) {
     const int zero_point = cases.next<std::int32_t>();
     const auto order = static_cast<retinaface::Order>(cases.next<std::int32_t>());
     const int height = cases.next<std::int32_t>(), width = cases.next<std::int32_t>();
-    const std::size_t row = static_cast<std::size_t>(width) * static_cast<std::size_t>(retinaface::bytes_per_pixel(order));
-    const std::vector<std::uint8_t> pixels = cases.many<std::uint8_t>(row * static_cast<std::size_t>(height));
+    const std::ptrdiff_t row = std::ptrdiff_t{width} * retinaface::bytes_per_pixel(order);
+    const std::vector<std::uint8_t> pixels = cases.many<std::uint8_t>(static_cast<std::size_t>(row * height));
     const std::size_t values = static_cast<std::size_t>(shape.height) * static_cast<std::size_t>(shape.width) * 3;
-    const retinaface::Picture picture = {pixels.data(), width, height, static_cast<std::ptrdiff_t>(row), order};
+    const retinaface::Picture picture = {pixels.data(), width, height, row, order};
     if (scale > 0) {
       std::vector<std::int8_t> tensor(values, 99);
       retinaface::InputWriter writer(spec, shape, retinaface::InputTable(spec.mean, scale, zero_point));
@@ -163,7 +163,7 @@ std::string shapes(Cases& cases) {
     const std::vector<std::int32_t> sides = cases.many<std::int32_t>(4);
     const retinaface::Shape shape = retinaface::auto_shape(sides[0], sides[1], {sides[2], sides[3]});
     const retinaface::LetterboxSize size = retinaface::letterbox_size(sides[0], sides[1], sides[2], sides[3]);
-    for (const int value : {shape.height, shape.width, size.rows, size.columns}) put(out, static_cast<std::int32_t>(value));
+    for (const std::int32_t value : {shape.height, shape.width, size.rows, size.columns}) put(out, value);
   }
   return out;
 }
@@ -193,9 +193,10 @@ std::string pictures_command(Cases& cases) {
   for (std::int32_t left = cases.next<std::int32_t>(); left > 0; left--) {
     try {
       const pictures::Image image = pictures::decode(cases.text(), "picture");
-      std::uint32_t crc = retinaface::detail::crc32(
-          {reinterpret_cast<const char*>(image.pixels.data()), image.pixels.size()});
-      out += "ok " + std::to_string(image.height) + " " + std::to_string(image.width) + " " + std::to_string(crc) + "\n";
+      const char* pixels = reinterpret_cast<const char*>(image.pixels.data());
+      const std::uint32_t crc = retinaface::detail::crc32({pixels, image.pixels.size()});
+      const std::string size = std::to_string(image.height) + " " + std::to_string(image.width);
+      out += "ok " + size + " " + std::to_string(crc) + "\n";
     } catch (const Error& error) {
       out += std::string("error ") + error.what() + "\n";
     }

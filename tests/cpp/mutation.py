@@ -52,7 +52,7 @@ MUTANTS = (
     Mutant("decode.hpp", "std::min(std::max(candidate.box[i], 0.0f), limits[i])", "std::max(candidate.box[i], 0.0f)"),
     Mutant("decode.hpp", "      finite = finite && std::isfinite(value);\n", ""),
     Mutant("letterbox.hpp", "image * scale + 0.5), 1, most", "image * scale), 1, most"),
-    Mutant("letterbox.hpp", "(numerator + unit - 1) / unit * 32, 64)", "(numerator + unit) / unit * 32, 64)"),
+    Mutant("letterbox.hpp", "(numerator + unit - 1) / unit * 32", "(numerator + unit) / unit * 32"),
     Mutant("letterbox.hpp", "(i + 0.5) * step - 0.5", "i * step"),
     Mutant("letterbox.hpp", "clamp_weights && (index < 0", "(index < 0"),
     Mutant("letterbox.hpp", "std::lrint(fraction * 2048.0f)", "std::lrint(fraction * 2000.0f)"),

@@ -90,7 +90,7 @@ def test_int8_has_the_scales_of_the_tflite(int8_onnx: bytes, int8_file: bytes) -
     for name, details in runner.outputs.items():
         assert (constants[f"{name}/scale"], constants[f"{name}/zero"]) == details["quantization"], name
     scale, zero_point = runner._input["quantization"]
-    assert (constants["image/scale"], constants["image/zero"]) == (scale, zero_point)
+    assert (constants["image/int8/scale"], constants["image/int8/zero"]) == (scale, zero_point)
 
 
 def test_int8_outputs_are_the_integers_of_the_tflite(int8_onnx: bytes, int8_file: bytes, images: np.ndarray) -> None:

@@ -243,7 +243,8 @@ class Reader {
   void check_utf8() {
     for (at_ = 0; at_ < text_.size();) {
       const unsigned char lead = static_cast<unsigned char>(text_[at_]);
-      const std::size_t length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+      std::size_t length = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+      if ((lead >= 0x80 && lead < 0xc2) || lead > 0xf4) length = 0;
       if (length == 0 || text_.size() - at_ < length) fail("no UTF-8");
       for (std::size_t i = 1; i < length; i++) {
         const unsigned char next = static_cast<unsigned char>(text_[at_ + i]);

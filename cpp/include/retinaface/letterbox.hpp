@@ -1,7 +1,7 @@
 // From the pixels of a picture to the network's input: letterbox, and one table from pixel to input value.
 //
-// Computes what OpenCV's resize with INTER_LINEAR computes on 8-bit pictures (11-bit coefficients; halving exactly means
-// averaging 2×2), so that the network gets the same bytes as in Python.
+// Computes what OpenCV's resize with INTER_LINEAR computes on 8-bit pictures (11-bit coefficients; halving exactly
+// means averaging 2×2), so that the network gets the same bytes as in Python.
 #pragma once
 
 #include <algorithm>
@@ -79,8 +79,8 @@ inline bool operator==(const Shape& a, const Shape& b) { return a.height == b.he
 // one side is the model's own, the other from 64 to it. Whole numbers: in float, 384.0000001 rows would need 416.
 inline Shape auto_shape(int image_height, int image_width, Shape own) {
   const auto up = [](std::int64_t numerator, std::int64_t denominator, int most) {
-    const std::int64_t unit = denominator * 32;
-    return static_cast<int>(std::min<std::int64_t>(std::max<std::int64_t>((numerator + unit - 1) / unit * 32, 64), most));
+    const std::int64_t unit = denominator * 32, side = (numerator + unit - 1) / unit * 32;
+    return static_cast<int>(std::min<std::int64_t>(std::max<std::int64_t>(side, 64), most));
   };
   if (std::int64_t{own.height} * image_width <= std::int64_t{own.width} * image_height) {
     return {own.height, up(std::int64_t{image_width} * own.height, image_height, own.width)};
@@ -189,8 +189,9 @@ void scale_row(const std::uint8_t* in, int source_columns, const Taps& across, s
   static_cast<void>(source_columns);
 }
 
-inline void blend_rows(const std::int16_t* upper, const std::int16_t* lower, int weight0, int weight1, std::size_t count,
-                       std::uint8_t* out) {
+// One row between two of `scale_row`'s, of `count` values.
+inline void blend_rows(const std::int16_t* upper, const std::int16_t* lower, int weight0, int weight1,
+                       std::size_t count, std::uint8_t* out) {
   std::size_t i = 0;
 #if defined(__SSE2__)
   const __m128i w0 = _mm_set1_epi16(static_cast<std::int16_t>(weight0));
@@ -345,8 +346,8 @@ class InputTable {
  private:
   static constexpr std::size_t kBlock = 48;  // values: whole pixels and whole vectors
 
-  // The same table as value = (pixel · factor + offset) >> 8, which runs on vectors; kept only where every pixel value of
-  // every channel comes out right.
+  // The same table as value = (pixel · factor + offset) >> 8, which runs on vectors; kept only where every pixel value
+  // of every channel comes out right.
   void find_affine(double scale) {
     const double exact = 65536.0 / scale;
     for (int step = -3; step <= 3 && !affine_; step++) {

@@ -165,9 +165,9 @@ class Model {
     using detail::created;
     // Errors only on stderr, and no search for libraries of other accelerators.
     static constexpr int kWhole = 2, kAccelerators = 24, kLeastSeverity = 25, kErrors = 3;
-    const std::array<RfLiteRtOption, 2> settings = {{{kAccelerators, {kWhole, kCpu}}, {kLeastSeverity, {kWhole, kErrors}}}};
+    const RfLiteRtOption settings[] = {{kAccelerators, {kWhole, kCpu}}, {kLeastSeverity, {kWhole, kErrors}}};
     environment_ = created("CreateEnvironment", LiteRtDestroyEnvironment,
-                           [&](void** out) { return LiteRtCreateEnvironment(2, settings.data(), out); });
+                           [&](void** out) { return LiteRtCreateEnvironment(2, settings, out); });
     model_ = created("CreateModelFromBuffer", LiteRtDestroyModel, [this](void** out) {
       return LiteRtCreateModelFromBuffer(environment_.get(), bytes_.data(), bytes_.size(), out);
     });
@@ -319,8 +319,8 @@ class Network {
         const std::size_t place = model_.places_.at(std::string(kind) + "_" + std::to_string(stride));
         const detail::TensorInfo& info = model_.outputs_[place];
         const void* values = locks.emplace_back(outputs_[place].get(), kRead).address();
-        if (info.quantized()) return Tensor{static_cast<const std::int8_t*>(values), nullptr, info.scale, info.zero_point};
-        return Tensor{nullptr, static_cast<const float*>(values), 0, 0};
+        if (!info.quantized()) return Tensor{nullptr, static_cast<const float*>(values), 0, 0};
+        return Tensor{static_cast<const std::int8_t*>(values), nullptr, info.scale, info.zero_point};
       };
       levels.push_back({tensor("score"), tensor("box"), tensor("landmark")});
     }
@@ -376,8 +376,8 @@ class FaceDetector {
   // `bytes` of a .tflite file, `name` is what errors call it. Throws Error.
   FaceDetector(std::string bytes, const std::string& name, int num_threads)
       : model_(std::move(bytes), name, num_threads) {
-    named([this] { prepare(model_.own_shape()); });
-    unused_ = true;  // the first picture may take this network for its shape
+    // The first picture gives this network its shape: allocating memory for the own one as well would cost time.
+    named([this] { networks_.push_front(std::make_unique<Network>(model_)); });
   }
 
   FaceDetector(const FaceDetector&) = delete;
@@ -404,7 +404,7 @@ class FaceDetector {
 
   // Runs the network alone, on the input of the last call; for measuring.
   void invoke() {
-    named([this] { prepare(networks_.empty() ? model_.own_shape() : networks_.front()->shape()).invoke(); });
+    named([this] { prepare(networks_.empty() || unused_ ? model_.own_shape() : networks_.front()->shape()).invoke(); });
   }
 
  private:
@@ -452,7 +452,7 @@ class FaceDetector {
 
   Model model_;
   std::list<std::unique_ptr<Network>> networks_;  // the latest used first
-  bool fixed_ = false, unused_ = false;
+  bool fixed_ = false, unused_ = true;
 };
 
 }  // namespace retinaface

@@ -16,7 +16,8 @@ namespace detail {
 
 // Little-endian numbers at any offset; the caller has checked that they lie inside.
 inline std::uint32_t u16(std::string_view bytes, std::size_t at) {
-  return static_cast<std::uint8_t>(bytes[at]) | static_cast<std::uint32_t>(static_cast<std::uint8_t>(bytes[at + 1])) << 8;
+  const std::uint32_t high = static_cast<std::uint8_t>(bytes[at + 1]);
+  return static_cast<std::uint8_t>(bytes[at]) | high << 8;
 }
 inline std::uint32_t u32(std::string_view bytes, std::size_t at) { return u16(bytes, at) | u16(bytes, at + 2) << 16; }
 
@@ -161,13 +162,14 @@ class Inflater {
   }
 
   bool block(const Huffman& literals, const Huffman& distances) {
-    static constexpr std::array<std::uint16_t, 29> kLength = {3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
-                                                              31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
+    static constexpr std::array<std::uint16_t, 29> kLength = {3,  4,  5,  6,   7,   8,   9,   10,  11, 13,
+                                                              15, 17, 19, 23,  27,  31,  35,  43,  51, 59,
+                                                              67, 83, 99, 115, 131, 163, 195, 227, 258};
     static constexpr std::array<std::uint8_t, 29> kLengthBits = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
                                                                  2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
-    static constexpr std::array<std::uint16_t, 30> kDistance = {1,   2,   3,   4,   5,   7,    9,    13,   17,   25,
-                                                                33,  49,  65,  97,  129, 193,  257,  385,  513,  769,
-                                                                1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
+    static constexpr std::array<std::uint16_t, 30> kDistance = {
+        1,   2,   3,   4,   5,   7,    9,    13,   17,   25,   33,   49,   65,    97,    129,
+        193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
     for (;;) {
       const int symbol = decode(literals);
       if (symbol < 0) return false;
