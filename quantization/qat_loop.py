@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from tqdm import tqdm
 from quantization.config import QatConfig
 from quantization.distill import distillation_loss
 from rf_keras.augment_config import AugmentConfig
+from rf_keras.checkpoints import FOLDER as CHECKPOINTS
+from rf_keras.checkpoints import Checkpoints
 from rf_keras.config import ModelConfig, TrainConfig
 from rf_keras.distillation.losses import taught_sums
 from rf_keras.labels import Sample
@@ -24,8 +27,9 @@ from rf_keras.matching import match
 from rf_keras.model import flatten_outputs
 from rf_keras.optimization import learning_rate, update_average
 from rf_keras.pipeline import DataConfig, correcting, make_batches, sample_stream
-from rf_keras.progress import Progress, check_finite
-from rf_keras.run_dir import MetricsLog, Panel
+from rf_keras.progress import Interrupted, Progress, check_finite
+from rf_keras.run_dir import MetricsLog, Panel, refuse_without_checkpoint
+from tflite.signals import Signals
 from tflite.spec import ModelSpec
 
 # Whole letterboxed pictures, as they are detected in; only what leaves the statistics of activations alone.
@@ -113,7 +117,8 @@ class Tuner:
         """Tune `model` in place; goes on from the newest checkpoint.
 
         Raises:
-            ValueError: a loss that is not finite.
+            ValueError: a loss that is not finite, or no checkpoint that can be used.
+            Interrupted: a signal; the state is saved.
         """
         gc.freeze()  # TensorFlow's imports: walking them again and again is a tenth of a short run
         config = self.config
@@ -130,9 +135,9 @@ class Tuner:
         state = tf.train.Checkpoint(
             variables=variables, optimizer=optimizer, average=average, best=best, step=step, best_loss=best_loss
         )
-        checkpoints = tf.train.CheckpointManager(state, str(self.run_dir / "checkpoints"), max_to_keep=2)
-        if checkpoints.latest_checkpoint:
-            state.restore(checkpoints.latest_checkpoint).assert_existing_objects_matched()
+        checkpoints = Checkpoints(state, self.run_dir / CHECKPOINTS)
+        if checkpoints.restore() is None:
+            refuse_without_checkpoint(self.run_dir)
         first = int(step)
         log = MetricsLog(self.run_dir, first, COLUMNS, PANELS)
         tuned = Tuned(model, average, best)
@@ -147,25 +152,38 @@ class Tuner:
         train_step = self._make_step(model, variables, optimizer, average, step)
         rate_config = TrainConfig(learning_rate=config.learning_rate, warmup_steps=config.warmup_steps)
         progress = Progress(config.batch)
-        for number in tqdm(range(first, config.steps), initial=first, total=config.steps, unit="step", disable=None):
-            optimizer.learning_rate = rate = learning_rate(number, config.steps, rate_config)
-            parts = {key: float(value) for key, value in train_step(next(batches)).items()}
-            chosen = stream[number * config.batch : (number + 1) * config.batch]
-            check_finite(parts["loss"], number + 1, ", ".join(self.samples[index].image.name for index in chosen))
-            progress.add(parts)
-            if (number + 1) % config.val_every == 0 or number + 1 == config.steps:
-                means, speed = progress.take()
-                loss = self._validation_loss(tuned)
-                if loss < float(best_loss):
-                    best_loss.assign(loss)
-                    for kept, value in zip(best, average, strict=True):
-                        kept.assign(value)
-                row: dict[str, Any] = {key: round(value, 6) for key, value in means.items()}
-                row |= {"step": number + 1, "learning_rate": f"{rate:.4g}"}
-                log.add(row | {"val_loss": round(loss, 6), "images_per_second": round(speed, 2)})
-                checkpoints.save(checkpoint_number=number + 1)
-                tqdm.write(f"step {number + 1}: loss {row['loss']:.4f}, held out {loss:.4f}")
+        with Signals() as signals:
+            for number in tqdm(
+                range(first, config.steps), initial=first, total=config.steps, unit="step", disable=None
+            ):
+                self._stop_if_asked(signals, checkpoints, number)
+                optimizer.learning_rate = rate = learning_rate(number, config.steps, rate_config)
+                parts = {key: float(value) for key, value in train_step(next(batches)).items()}
+                chosen = stream[number * config.batch : (number + 1) * config.batch]
+                check_finite(parts["loss"], number + 1, ", ".join(self.samples[index].image.name for index in chosen))
+                progress.add(parts)
+                if (number + 1) % config.val_every == 0 or number + 1 == config.steps:
+                    means, speed = progress.take()
+                    loss = self._validation_loss(tuned)
+                    if loss < float(best_loss):
+                        best_loss.assign(loss)
+                        for kept, value in zip(best, average, strict=True):
+                            kept.assign(value)
+                    row: dict[str, Any] = {key: round(value, 6) for key, value in means.items()}
+                    row |= {"step": number + 1, "learning_rate": f"{rate:.4g}"}
+                    log.add(row | {"val_loss": round(loss, 6), "images_per_second": round(speed, 2)})
+                    checkpoints.save(number + 1)
+                    tqdm.write(f"step {number + 1}: loss {row['loss']:.4f}, held out {loss:.4f}")
         return tuned
+
+    def _stop_if_asked(self, signals: Signals, checkpoints: Checkpoints, done: int) -> None:
+        """After a signal: save the state of `done` steps and raise `Interrupted`."""
+        try:
+            signals.check()
+        except KeyboardInterrupt as stop:
+            checkpoints.save(done)
+            go_on = f"go on with: python quantization/qat.py --resume --run_dir {shlex.quote(str(self.run_dir))}"
+            raise Interrupted(f"stopped at step {done} of {self.config.steps} and saved; {go_on}", stop) from stop
 
     def _make_step(
         self,

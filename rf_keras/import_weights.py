@@ -15,7 +15,7 @@ from pathlib import Path
 from rf_keras.config import ACTIVATIONS, Anchors, ModelConfig, format_anchors, parse_anchor_sizes
 from rf_keras.selection import evenly_spaced
 from tflite.command import option, start
-from tflite.images import IMAGE_SUFFIXES
+from tflite.images import IMAGE_SUFFIXES, images_below
 from tflite.messages import printable
 
 CHECK_IMAGES = 60
@@ -60,7 +60,10 @@ def run(options: Options) -> ModelConfig:
     from rf_keras.synthetic import synthetic_dir
 
     data = options.data_dir or synthetic_dir("train")
-    images = sorted(path for path in data.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    unreadable: list[str] = []
+    images = images_below(data, unreadable)
+    if unreadable:
+        raise ImportWeightsError(unreadable[0])
     if not images:
         raise ImportWeightsError(f"{data}: no image in the folder, expected {' '.join(IMAGE_SUFFIXES)}")
     source, graph, license_text = read_source(options.source)

@@ -1,10 +1,12 @@
-"""Means of what training steps report, and their speed."""
+"""Means of what training steps report, and their speed; how a run ends early."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Mapping
+
+from tflite.command import INTERRUPTED
 
 
 class Progress:
@@ -43,6 +45,18 @@ class Progress:
         found = self.means, self.images_per_second
         self._restart()
         return found
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or another signal, after everything was saved.
+
+    Attributes:
+        exit_code: 128 + the signal's number.
+    """
+
+    def __init__(self, message: str, stop: KeyboardInterrupt) -> None:
+        super().__init__(message)
+        self.exit_code = getattr(stop, "exit_code", INTERRUPTED)
 
 
 def check_finite(loss: float, step: int, names: str) -> None:

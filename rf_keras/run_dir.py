@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from rf_keras.config import TrainConfig, config_from_dict, config_to_dict
 from tflite.files import replacing, write_text
+from tflite.messages import one_line
 
 T = TypeVar("T")
 
@@ -123,11 +124,28 @@ def read_config(run_dir: Path, kind: type[T]) -> T:
     """
     path = run_dir / CONFIG
     try:
-        return config_from_dict(kind, json.loads(path.read_text()), str(path))
+        return config_from_dict(kind, json.loads(path.read_text(encoding="utf-8")), path.name)
     except FileNotFoundError as error:
         raise RunError(f"{run_dir}: no run, {CONFIG} is missing") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: not a {kind.__name__} ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path}: not a {kind.__name__} ({one_line(error)})") from error
+
+
+def refuse_without_checkpoint(run_dir: Path) -> None:
+    """Refuse to start a run again from its first step if it had got beyond its first checkpoint.
+
+    Raises:
+        RunError: it had.
+    """
+    rows = []
+    if (run_dir / METRICS).exists():
+        with (run_dir / METRICS).open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    if len(rows) > 1 or (run_dir / LAST).exists():  # after one row the checkpoint is about to be written
+        raise RunError(
+            f"{run_dir}: no checkpoint is left of {len(rows)} rows in {METRICS}; nothing was changed, expected its "
+            "checkpoints, or another --run_dir for a new run"
+        )
 
 
 def check_unchanged(run_dir: Path, config: Any, given: dict[str, Any]) -> None:

@@ -16,6 +16,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from rf_keras.adapt import copy_weights
+from rf_keras.checkpoints import FOLDER as CHECKPOINTS
+from rf_keras.checkpoints import Checkpoints
 from rf_keras.config import TrainConfig, config_to_dict
 from rf_keras.evaluation.keras_detector import KerasDetector
 from rf_keras.history import TRAINED, images_seen, part, parts_of, source_after
@@ -23,9 +25,8 @@ from rf_keras.input_size import InputSize
 from rf_keras.model import build_model
 from rf_keras.model_file import load_model, save_model
 from rf_keras.optimization import make_optimizer
-from rf_keras.run_dir import LAST
+from rf_keras.run_dir import LAST, refuse_without_checkpoint
 
-CHECKPOINTS = "checkpoints"
 LOGS_BYTES = 10_000_000  # TensorBoard events with pictures, curves, metrics
 
 
@@ -79,7 +80,7 @@ class Run:
         checkpoint = tf.train.Checkpoint(
             model=self.model, optimizer=self.optimizer, average=self.average, step=self.step, best=self.best
         )
-        self.checkpoints = tf.train.CheckpointManager(checkpoint, str(self.run_dir / CHECKPOINTS), max_to_keep=2)
+        self.checkpoints = Checkpoints(checkpoint, self.run_dir / CHECKPOINTS, self.restart_dir)
 
     def check_space(self) -> None:
         """Refuse a disk that the run would fill.
@@ -95,13 +96,17 @@ class Run:
             raise ValueError(f"{self.run_dir}: {free / 1e6:.0f} MB free, the run needs {needed / 1e6:.0f} MB")
 
     def restore(self) -> None:
-        """Continue from the newest checkpoint, or from the start when the run died before its first."""
-        if latest := tf.train.latest_checkpoint(str(self.restart_dir)):
-            self.checkpoints.checkpoint.restore(latest).assert_consumed()
+        """Continue from the newest checkpoint that is whole, or from the start when the run died before its first.
+
+        Raises:
+            ValueError: none can be used, or all are gone.
+        """
+        if self.checkpoints.restore() is None:
+            refuse_without_checkpoint(self.restart_dir.parent)
 
     def save(self) -> None:
         """Checkpoint and last weights."""
-        self.checkpoints.save(checkpoint_number=int(self.step))
+        self.checkpoints.save(int(self.step))
         self.update_averaged()
         save_model(self.averaged, self.config.model, self.run_dir / LAST, self.meta())
 

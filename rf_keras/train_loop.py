@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,13 +29,14 @@ from rf_keras.pipeline import (
     sample_stream,
     unreadable_images,
 )
-from rf_keras.progress import Progress, check_finite
+from rf_keras.progress import Interrupted, Progress, check_finite
 from rf_keras.run_dir import BEST, MetricsLog, Panel
 from rf_keras.run_state import Run
 from rf_keras.step import make_train_step
 from rf_keras.synthetic import synthetic_dir
 from tflite.draw import draw_detections
 from tflite.images import read_image
+from tflite.signals import Signals
 from tflite.spec import ModelSpec
 
 PARTS = ("loss", "box", "classes", "landmark")  # of the training loss
@@ -47,13 +50,9 @@ PANELS = (
     Panel(("val_ap",), "images_seen", "validation AP, %", percent=True),
 )
 SPLIT = ("data_dirs", "val_dir", "val_share", "val_images", "size", "seed")  # what `split_samples` reads
-GO_ON = "go on with: python -m rf_keras.train --resume"
+GO_ON = "go on with: python -m rf_keras.train --resume --run_dir"
 # What the collective operations of the remaining workers end with.
 WORKER_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, after everything was saved."""
 
 
 def split_settings(training: dict[str, Any]) -> TrainConfig:
@@ -114,7 +113,7 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], validation:
 
     Raises:
         ValueError: a loss that is not finite, an image that cannot be decoded, or a lost worker.
-        Interrupted: Ctrl-C; the state is saved.
+        Interrupted: a signal; the state is saved.
     """
     gc.freeze()  # TensorFlow's imports: walking them again and again is a tenth of a short run
     config = run.config
@@ -146,8 +145,12 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], validation:
 
     # -------------------------------------------------------------------------------------------- loop
     bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True, disable=None)
+    row: dict[str, Any] | None = None  # of an epoch that is over but not yet in the log
+    stack = contextlib.ExitStack()
+    signals = stack.enter_context(Signals())
     try:
         for step in range(start, total):
+            signals.check()
             rate = learning_rate(step, total, config)
             run.optimizer.learning_rate = rate
             parts = {key: float(value) for key, value in turns[step % len(turns)](next(batches)).items()}
@@ -165,12 +168,12 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], validation:
             if end_of_epoch:
                 epoch = (step + 1) // steps_per_epoch
                 means, speed = progress.take()
-                row: dict[str, Any] = {key: round(means[key], 5) for key in PARTS}
+                row = {key: round(means[key], 5) for key in PARTS}
                 row |= {"step": step + 1, "epoch": epoch, "images_seen": (step + 1) * config.batch}
                 row |= {"learning_rate": f"{rate:.6g}", "images_per_second": round(speed, 2)}
                 row["positives_per_image"] = round(means["positives"] / config.batch, 2)
                 if validation and (epoch % config.val_every == 0 or step + 1 == total):
-                    metrics = validate(run, validation, writer)
+                    metrics = signals.wait(lambda: validate(run, validation, writer))
                     figures["val_ap"], row["val_nme"] = metrics["all"], metrics["nme"]
                     row["val_ap"] = metrics["all"]
                     spoiled = baseline is not None and baseline.spoiled(metrics["nme"])
@@ -180,15 +183,19 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], validation:
                 log.add(row)
                 measured = f", validation {as_text(row)}" if "val_ap" in row else ""
                 bar.write(f"epoch {epoch}/{config.epochs}: loss {row['loss']:.3f}, {speed:.0f} images/s{measured}")
+                row = None
                 figures["images_per_second"] = round(speed, 2)
             if end_of_epoch or (step + 1) % config.checkpoint_steps == 0:
                 run.save()
     except KeyboardInterrupt as stop:
-        done = f"stopped at step {int(run.step)} of {total}"
+        done, go_on_in = f"stopped at step {int(run.step)} of {total}", shlex.quote(str(run.restart_dir.parent))
         if config.distribute == "multiworker":  # saving gathers variables from all workers, who know of no stop
-            raise Interrupted(f"{done}, what was done since the last checkpoint is lost; {GO_ON}") from stop
+            lost = "what was done since the last checkpoint is lost"
+            raise Interrupted(f"{done}, {lost}; {GO_ON} {go_on_in}", stop) from stop
+        if row is not None:  # stopped while its AP was measured
+            log.add(row)
         run.save()
-        raise Interrupted(f"{done} and saved; {GO_ON}") from stop
+        raise Interrupted(f"{done} and saved; {GO_ON} {go_on_in}", stop) from stop
     except WORKER_LOST as error:
         if config.distribute != "multiworker":
             raise
@@ -200,9 +207,10 @@ def train(run: Run, samples: Sequence[Sample], sizes: Sequence[int], validation:
             raise ValueError(f"{bad[0]}: not a readable image ({len(bad)} such files)") from error
         raise
     finally:
+        stack.close()
         bar.close()
         writer.close()
-    if not validation:
+    if not validation or not (run.run_dir / BEST).exists():  # the latter: stopped in its last validation
         run.update_averaged()
         save_model(run.averaged, config.model, run.run_dir / BEST, run.meta())
     return figures | {"best_ap": float(run.best) if validation else None}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from rf_keras.losses import multibox_sums, normalize
 from rf_keras.matching import match
 from rf_keras.model import build_model, flatten_outputs
 from rf_keras.model_file import load_model, save_model
+from rf_keras.progress import Interrupted
 from rf_keras.run_dir import RunError, create_run, read_config, write_pictures
 from tests.rf_keras.distillation.test_teacher import make_teacher
 from tflite.spec import ModelSpec, read_spec
@@ -329,6 +331,27 @@ def test_corrections_need_labels(config: QatConfig, tmp_path: Path) -> None:
     assert qat_steps.read_samples(taught)
     with pytest.raises(LabelError, match="label"):
         qat_steps.read_samples(taught_by(taught, correct_with_labels=(1,)))
+
+
+def test_a_signal_saves_the_state(
+    finished: Path, config: QatConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, real = tmp_path / "run", qat_loop.learning_rate
+
+    def stop(number: int, *rest: Any) -> float:
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(number, *rest)
+
+    create_run(run_dir, config)
+    with monkeypatch.context() as patch:
+        patch.setattr(qat_loop, "learning_rate", stop)
+        with pytest.raises(Interrupted, match=f"step 3 of 4 and saved; .* --resume --run_dir {run_dir}$") as caught:
+            qat_steps.run_all(config, run_dir)
+    assert caught.value.exit_code == 130
+    qat_steps.run_all(config, run_dir)
+    for a, b in zip(*(load_model(r / "last.keras")[0].get_weights() for r in (finished, run_dir)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_killed_command_goes_on_to_the_same_weights(

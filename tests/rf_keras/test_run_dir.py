@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from quantization.config import QatConfig, Recipe
+from rf_keras.cache import cache_dir
 from rf_keras.config import TrainConfig
 from rf_keras.distillation.config import Distillation
 from rf_keras.run_dir import CURVES, METRICS, MetricsLog, Panel, RunError, check_unchanged, create_run, read_config
@@ -28,6 +29,42 @@ def test_configurations_come_back(tmp_path: Path) -> None:
         read_config(tmp_path / "QatConfig", TrainConfig)
     with pytest.raises(RunError, match=r"absent: no run, config\.json is missing"):
         read_config(tmp_path / "absent", TrainConfig)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"[]", "found list, expected settings of TrainConfig"),
+        (b"{", "Expecting"),
+        (b"[" * 100_000, "recursion"),
+        (b"\xff", "decode"),
+        (b'{"batch": true}', "batch is 'True', expected int"),
+        (b'{"size": "640"}', "size is '640', expected int"),
+        (b'{"learning_rate": NaN}', "learning_rate is 'nan', expected float"),
+        (b'{"model": []}', "model: found list, expected settings of ModelConfig"),
+        (b'{"data_dirs": "abc"}', "data_dirs is 'abc', expected tuple"),
+        (b'{"seed": ' + b"9" * 4000 + b'}\n{"x\x1b": 1}', "Extra data"),
+    ],
+)
+def test_a_damaged_configuration_is_one_line(text: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(text)
+    with pytest.raises(RunError, match=r"config\.json: not a TrainConfig \(") as caught:
+        read_config(tmp_path, TrainConfig)
+    assert message in str(caught.value) and str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And without an entry in the system's list of users."""
+
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with pytest.raises(ValueError, match="set XDG_CACHE_HOME"):
+        cache_dir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / "retinaface-keras"
 
 
 def test_a_run_keeps_its_settings(tmp_path: Path) -> None:

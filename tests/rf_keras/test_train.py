@@ -94,6 +94,39 @@ def test_stopped_and_resumed_equals_unbroken(
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
 
 
+def test_stopped_in_validation_then_the_newest_checkpoint_is_damaged(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    run_dir = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(train_loop, "validate", stop)
+        with pytest.raises(train_loop.Interrupted, match=f"step 3 of 6 and saved; .* --run_dir {run_dir}$") as caught:
+            run(*SMALL, "--set=checkpoint_steps=2", f"--data_dir={data}", "--epochs=2", f"--run_dir={run_dir}")
+    assert caught.value.exit_code == 143
+    with (run_dir / METRICS).open() as file:
+        assert [(row["epoch"], row["val_ap"]) for row in csv.DictReader(file)] == [("1", "")]
+
+    checkpoints = run_dir / "checkpoints"
+    (checkpoints / "checkpoint").unlink()
+    (checkpoints / "ckpt-3.index").write_bytes(b"")
+    run("--resume", f"--run_dir={run_dir}")
+    shown = capsys.readouterr()
+    assert "ckpt-3: damaged (ckpt-3.index is not as it was written); going on from ckpt-2" in shown.err
+    assert f"resuming {run_dir} at step 2" in shown.out
+    with (run_dir / METRICS).open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file) if row["val_ap"]] == ["1", "2"]
+
+    for path in checkpoints.glob("ckpt-*.index"):
+        path.write_bytes(b"")
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="no checkpoint can be used"):
+        run("--resume", f"--run_dir={run_dir}")
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_killed_and_resumed(data: Path, tmp_path: Path, root: Path) -> None:
     run_dir = tmp_path / "killed"
     command = [
