@@ -36,10 +36,13 @@ android {
     }
 }
 
-/** The one copy of the model in this repository is the Python runtime's; the build takes it from there. */
-abstract class CopyModel : DefaultTask() {
+/** What the app carries from elsewhere in this repository: the model, of which there is one copy, and the licences. */
+abstract class CopyAssets : DefaultTask() {
     @get:InputFile
     abstract val model: RegularFileProperty
+
+    @get:InputFiles
+    abstract val licences: ListProperty<RegularFile>
 
     @get:OutputDirectory
     abstract val folder: DirectoryProperty
@@ -48,17 +51,25 @@ abstract class CopyModel : DefaultTask() {
     fun copy() {
         val target = folder.file("retinaface.tflite").get().asFile
         model.get().asFile.copyTo(target, overwrite = true)
+        val text = licences.get().joinToString("\n\n") { it.asFile.readText() }
+        folder
+            .file("licences.txt")
+            .get()
+            .asFile
+            .writeText(text)
     }
 }
 
-val copyModel =
-    tasks.register<CopyModel>("copyModel") {
-        model = rootProject.layout.projectDirectory.file(providers.gradleProperty("retinaface.model"))
+val copyAssets =
+    tasks.register<CopyAssets>("copyAssets") {
+        val root = rootProject.layout.projectDirectory
+        model = root.file(providers.gradleProperty("retinaface.model"))
+        licences = listOf("../LICENSE", "../NOTICE", "../web_demo/Apache-2.0.txt").map(root::file)
     }
 
 androidComponents {
     onVariants { variant ->
-        variant.sources.assets?.addGeneratedSourceDirectory(copyModel, CopyModel::folder)
+        variant.sources.assets?.addGeneratedSourceDirectory(copyAssets, CopyAssets::folder)
     }
 }
 

@@ -17,5 +17,6 @@ kotlin {
 }
 
 dependencies {
+    implementation(libs.gson)
     testImplementation(libs.junit4)
 }

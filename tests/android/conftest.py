@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "android_demo" / "tools"))
+sys.path.insert(0, str(ROOT / "tests" / "android" / "tools"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 sys.path.insert(0, str(ROOT))
 
-import toolchain  # noqa: E402  (found through the path set above)
+import apk  # noqa: E402  (found through the path set above, as is the next)
+import toolchain  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,6 +41,21 @@ def tools() -> toolchain.Tools:
 def jvm(tools: toolchain.Tools) -> toolchain.Jvm:
     """Core, unit tests and proof programs, compiled with warnings as errors."""
     return toolchain.compile_jvm(tools)
+
+
+@pytest.fixture(scope="session")
+def apk_tools() -> apk.ApkTools:
+    """What compiles the app and makes the APK; where it cannot be had, these tests skip and say so."""
+    try:
+        return apk.find_apk_tools()
+    except toolchain.ToolError as error:
+        pytest.skip(f"the app cannot be built here: {error}")
+
+
+@pytest.fixture(scope="session")
+def app(tools: toolchain.Tools, apk_tools: apk.ApkTools) -> apk.App:
+    """Core and app, compiled against Android's own classes with warnings as errors."""
+    return apk.compile_app(tools, apk_tools)
 
 
 @pytest.fixture(scope="session")

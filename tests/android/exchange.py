@@ -128,8 +128,35 @@ def write_images(path: Path, images: Sequence[np.ndarray]) -> None:
 
 
 def write_inputs(path: Path, inputs: Sequence[np.ndarray]) -> None:
-    """For the command `network`: raw input tensors."""
+    """For the command `network`: int32 height and width, raw input tensor [height, width, 3]."""
     with path.open("wb") as out:
         out.write(struct.pack("<i", len(inputs)))
         for values in inputs:
-            out.write(values.tobytes())
+            out.write(struct.pack("<ii", *values.shape[:2]) + values.tobytes())
+
+
+def write_shape_cases(path: Path, cases: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> None:
+    """For the command `shapes`: (height, width) of a picture and of a model as int32; answers: int32 height, width."""
+    with path.open("wb") as out:
+        out.write(struct.pack("<i", len(cases)))
+        for image, own in cases:
+            out.write(struct.pack("<iiii", *image, *own))
+
+
+def write_upright_cases(path: Path, cases: Sequence[tuple[int, np.ndarray]]) -> None:
+    """For the command `upright`: int32 EXIF orientation, image as stored; answers: images."""
+    with path.open("wb") as out:
+        out.write(struct.pack("<i", len(cases)))
+        for orientation, image in cases:
+            out.write(struct.pack("<i", orientation) + _image(image))
+
+
+def read_pictures(path: Path, count: int) -> list[np.ndarray]:
+    """`count` images, uint8 [H, W, 3], BGR."""
+    data, offset, result = path.read_bytes(), 0, []
+    for _ in range(count):
+        height, width = struct.unpack_from("<ii", data, offset)
+        result.append(np.frombuffer(data, np.uint8, height * width * 3, offset + 8).reshape(height, width, 3))
+        offset += 8 + height * width * 3
+    assert offset == len(data)
+    return result

@@ -1,4 +1,4 @@
-"""Change one thing in the Kotlin decode, NMS or letterbox at a time: the parity tests must notice every change.
+"""Change one thing in the Kotlin core at a time: unit tests or parity tests must notice every change.
 
     python tests/android/mutation.py
 
@@ -64,12 +64,49 @@ MUTANTS = (
     Mutant("Letterbox.kt", "((i + 0.5) * step - 0.5)", "(i * step)"),
     Mutant("Letterbox.kt", "second[i] = (index + 1)", "second[i] = index"),
     Mutant("Letterbox.kt", "const val ONE = 2048f", "const val ONE = 2000f"),
-    Mutant("Letterbox.kt", "fill[channel]", "fill[0]"),
+    Mutant("Letterbox.kt", "IntArray(inputWidth) { fill }", "IntArray(inputWidth)"),
     Mutant("Letterbox.kt", "if (second != lowerRow) scaleRow", "if (lowerRow < 0) scaleRow"),
-    Mutant("Letterbox.kt", "val from = 2 * row * stride +", "val from = row * stride +"),
+    Mutant("Letterbox.kt", "var from = 2 * row * width", "var from = row * width"),
+    Mutant("Letterbox.kt", "+ 0x20002", "+ 0x20001"),
+    Mutant("Letterbox.kt", "((redBlue shr 2) and RED_BLUE)", "(redBlue shr 2)"),
+    Mutant("Letterbox.kt", "((left shr 8) and 0xff) * weight0", "((left shr 16) and 0xff) * weight0"),
+    Mutant("Letterbox.kt", "imageWidth shr count >= 2 * columns", "imageWidth shr count >= 3 * columns"),
+    Mutant("Letterbox.kt", "for (row in rows until inputHeight)", "for (row in rows + 1 until inputHeight)"),
     Mutant("Postprocess.kt", "candidates.landmarks[k * 10 + i] / factor", "candidates.landmarks[k * 10 + i] * factor"),
     Mutant("Postprocess.kt", "limits[i % 2])", "limits[0])"),
     Mutant("InputTable.kt", "value / info.scale.toDouble() + 0.5", "value / info.scale.toDouble() + 0.4"),
+    Mutant("InputTable.kt", "red[(pixel shr 16) and 0xff]\n", "red[(pixel shr 8) and 0xff]\n"),
+    Mutant("InputTable.kt", "out.putFloat(green[(pixel shr 8) and 0xff])", "out.putFloat(green[pixel and 0xff])"),
+    Mutant("Shape.kt", "numerator + step - 1", "numerator + step"),
+    Mutant("Shape.kt", "maxOf(side, SMALLEST.toLong())", "side"),
+    Mutant("Shape.kt", "MULTIPLE = 32", "MULTIPLE = 64"),
+    Mutant("Shape.kt", "imageWidth <= own.width.toLong()", "imageWidth >= own.width.toLong()"),
+    Mutant("Yuv.kt", "91881 * v", "91881 * u"),
+    Mutant("Yuv.kt", "- 22554 * u", "+ 22554 * u"),
+    Mutant("Yuv.kt", "HALF + 116130 * u", "HALF + 106130 * u"),
+    Mutant("Yuv.kt", "if (row % 2 == 0)", "if (row % 4 == 0)"),
+    Mutant("Yuv.kt", "val i = column shr 1", "val i = column shr 2"),
+    Mutant("Yuv.kt", "plane.start + row * plane.rowStride", "row * plane.rowStride"),
+    Mutant("Yuv.kt", "origin = outWidth - 1", "origin = outWidth - 2"),
+    Mutant("Yuv.kt", "minOf(maxOf(value shr 16, 0), 255)", "(value shr 16) and 0xff"),
+    Mutant("Upright.kt", "2 -> turned(image, columns, rows, columns - 1, -1, columns)", "2 -> image"),
+    Mutant("Upright.kt", "5 -> turned(image, rows, columns, 0, columns, 1)", "5 -> image"),
+    Mutant("Upright.kt", "8 -> turned(image, rows, columns, columns - 1, columns, -1)", "8 -> upright(image, 6)"),
+    Mutant("Upright.kt", "first + left * stepX + y * stepY", "first + left * stepX + top * stepY"),
+    Mutant("Pixelate.kt", "MARGIN = 0.15f", "MARGIN = 0f"),
+    Mutant("Pixelate.kt", "listOf(red, green, blue)", "listOf(red, red, red)"),
+    Mutant("FaceDetector.kt", "if (fixed) spec.shape else autoShape", "autoShape"),
+    Mutant("FaceDetector.kt", "                        model.resize(spec.shape)\n", ""),
+    Mutant("CameraGeometry.kt", "(sensor - display + 360) % 360", "(sensor + display) % 360"),
+    Mutant("CameraGeometry.kt", ">= shortSide", "> shortSide"),
+    Mutant("CameraGeometry.kt", "nearest + SAME_ASPECT", "nearest + 1"),
+    Mutant("Pool.kt", "free.size < most && free.add(item)", "free.add(item)"),
+    Mutant("Pool.kt", "if (fits(item)) return item", "return item"),
+    Mutant("Overlay.kt", "(if (mirrored) imageWidth - imageX else imageX)", "imageX"),
+    Mutant("Json.kt", "reader.peek() == JsonToken.END_DOCUMENT", "true"),
+    Mutant("ZipTail.kt", "&& crc.value.toInt() == bytes.getInt(central + 16)", ""),
+    Mutant("ModelSpec.kt", "need(value % 32 == 0)", "need(value > 0)"),
+    Mutant("FrameRate.kt", "window + 1", "window + 2"),
 )
 
 
@@ -99,12 +136,12 @@ def compile_mutants(original: toolchain.Jvm, folder: Path) -> list[Path]:
     for i, mutant in enumerate(MUTANTS):
         source = write_mutant(mutant, folder / str(i))
         results.append(folder / str(i) / "classes")
-        files = ["-cp", original.classes, "-d", results[-1], source]
+        files = ["-cp", toolchain.classpath(original.classes, original.tools.gson), "-d", results[-1], source]
         lines.append("\t".join([*options.split(), *map(str, files)]))
     (folder / "lines.txt").write_text("\n".join(lines))
     jars = sorted(original.tools.stdlib.parent.glob("*.jar"))
     java: toolchain.Command = [original.tools.java, "-Xmx1g", "-cp", toolchain.classpath(*jars)]
-    toolchain.run([*java, toolchain.DEMO / "tools" / "CompileMany.java", folder / "lines.txt"], timeout=1800)
+    toolchain.run([*java, toolchain.HERE / "CompileMany.java", folder / "lines.txt"], timeout=1800)
     return results
 
 
@@ -116,13 +153,16 @@ def with_changes(original: toolchain.Jvm, changed: Path, folder: Path) -> toolch
 
 
 def first_failure(jvm: toolchain.Jvm, folder: Path) -> str | None:
-    """Name of the first parity test that fails, cheapest first; None when all pass."""
-    checks: list[tuple[str, Callable[[], None]]] = [
+    """Name of the first test that fails, cheapest first; None when all pass."""
+    checks: list[tuple[str, Callable[[], object]]] = [
+        ("unit tests", jvm.unit_tests),
         ("golden vectors", lambda: parity.test_golden_vectors(jvm, ROOT, folder)),
         ("golden tables", lambda: parity.test_golden_tables(jvm, ROOT, folder)),
+        ("golden shapes", lambda: parity.test_golden_shapes(jvm, ROOT, folder)),
+        ("photos turned", lambda: parity.test_photos_are_turned_as_pillow_turns_them(jvm, folder)),
         ("NMS alone", lambda: parity.test_nms_alone(jvm, folder)),
-        ("letterbox, noise", lambda: parity.test_letterbox_matches_opencv(jvm, folder, "noise")),
-        ("letterbox, smooth", lambda: parity.test_letterbox_matches_opencv(jvm, folder, "smooth")),
+        ("letterbox, noise", lambda: parity.test_letterbox_matches_opencv(jvm, folder, "noise", True)),
+        ("letterbox, smooth", lambda: parity.test_letterbox_matches_opencv(jvm, folder, "smooth", False)),
         ("2,000 random outputs", lambda: parity.test_two_thousand_random_outputs(jvm, folder)),
     ]
     for name, check in checks:

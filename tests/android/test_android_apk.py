@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -11,15 +13,6 @@ from pathlib import Path
 import apk
 import pytest
 import toolchain
-
-
-@pytest.fixture(scope="session")
-def apk_tools() -> apk.ApkTools:
-    """Tools of this step only."""
-    try:
-        return apk.find_apk_tools()
-    except toolchain.ToolError as error:
-        pytest.skip(f"the APK cannot be built here: {error}")
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +49,24 @@ def test_changed_apk_does_not_verify(apk_tools: apk.ApkTools, package: Path, tmp
         toolchain.run([apk_tools.apksigner, "verify", tmp_path / "changed.apk"])
 
 
+def test_size(package: Path) -> None:
+    """Without LiteRT, whose library takes some megabytes per architecture."""
+    assert package.stat().st_size <= 1_500_000
+
+
+def test_licences_are_inside(package: Path) -> None:
+    with zipfile.ZipFile(package) as archive:
+        text = archive.read(apk.LICENCES_ASSET).decode()
+    for part in (
+        "MIT License",
+        "LiteRT (Google): Apache-2.0",
+        "Gson",
+        "Apache License\n",
+        "END OF TERMS AND CONDITIONS",
+    ):
+        assert part in text, part
+
+
 def test_model_is_stored_and_byte_equal(package: Path, model: Path) -> None:
     with zipfile.ZipFile(package) as archive:
         entry = archive.getinfo(apk.MODEL_ASSET)
@@ -74,12 +85,33 @@ def test_no_reference_leads_nowhere(apk_tools: apk.ApkTools, package: Path) -> N
     assert {"org/retinaface/demo/MainActivity", "org/retinaface/demo/OverlayView"} <= defined
 
 
+def test_the_gpu_delegate_may_load_opencl(apk_tools: apk.ApkTools, package: Path) -> None:
+    tree = toolchain.run([apk_tools.aapt2, "dump", "xmltree", "--file", "AndroidManifest.xml", package])
+    libraries = re.findall(r"E: uses-native-library .*\n.*:name\(.*\)=\"(.+?)\".*\n.*:required\(.*\)=false", tree)
+    assert libraries == ["libOpenCL.so", "libOpenCL-car.so", "libOpenCL-pixel.so"], tree
+
+
+def test_gradle_wrapper_is_the_published_one() -> None:
+    """The jar runs on whoever builds: it and what it downloads are pinned, and CI for forks checks the same sum."""
+    folder = toolchain.DEMO / "gradle" / "wrapper"
+    assert hashlib.sha256((folder / "gradle-wrapper.jar").read_bytes()).hexdigest() == apk.WRAPPER_SHA256
+    assert f'"{apk.WRAPPER_SHA256}  gradle/wrapper/' in (toolchain.ROOT / ".github/workflows/android.yml").read_text()
+    properties = (folder / "gradle-wrapper.properties").read_text()
+    assert re.search(r"^distributionSha256Sum=[0-9a-f]{64}$", properties, re.MULTILINE)
+    assert re.search(r"^distributionUrl=https\\://services\.gradle\.org/", properties, re.MULTILINE)
+    assert os.access(toolchain.DEMO / "gradlew", os.X_OK)
+    ignored = (toolchain.ROOT / ".gitignore").read_text().split()
+    assert {".gradle/", "local.properties"} <= set(ignored)
+
+
 def test_gradle_files_say_the_same(tools: toolchain.Tools) -> None:
     """Gradle cannot run here, so what both builds state is compared."""
     demo = toolchain.DEMO
     kotlin = re.search(r'^kotlin = "(.+)"$', (demo / "gradle" / "libs.versions.toml").read_text(), re.MULTILINE)
     assert kotlin and kotlin[1] == (tools.kotlinc.parent.parent / "version").read_text().strip()
     script = (demo / "app" / "build.gradle.kts").read_text()
+    named = re.search(r"licences = listOf\((.+)\)\.map", script)
+    assert named and re.findall(r'"\.\./(.+?)"', named[1]) == list(apk.LICENCES)
     for line in (
         f'namespace = "{apk.PACKAGE}"',
         f'applicationId = "{apk.PACKAGE}"',
@@ -96,7 +128,7 @@ def test_gradle_files_say_the_same(tools: toolchain.Tools) -> None:
 
 def test_command_line(tmp_path: Path) -> None:
     """A wrong model is one clear line and no file."""
-    script = toolchain.DEMO / "tools" / "apk.py"
+    script = toolchain.HERE / "apk.py"
     command = [sys.executable, str(script), f"--model={tmp_path / 'none.tflite'}", f"--output={tmp_path / 'x.apk'}"]
     done = subprocess.run(command, text=True, capture_output=True, check=False)
     assert done.returncode == 1 and done.stderr.startswith("apk: ") and len(done.stderr.splitlines()) == 1

@@ -10,6 +10,7 @@ import exchange
 import numpy as np
 import pytest
 import toolchain
+from PIL import Image, ImageOps
 
 from tflite.anchors import make_anchors
 from tflite.decode import decode_outputs, sigmoid
@@ -18,6 +19,7 @@ from tflite.preprocess import letterbox
 from tflite.spec import ModelSpec
 
 TOLERANCE = 1e-4  # pixels
+ORIENTATION = 0x0112  # EXIF tag
 WIDTHS = {"score": 1, "box": 4, "landmark": 10}
 
 
@@ -100,6 +102,33 @@ def test_golden_tables(jvm: toolchain.Jvm, root: Path, tmp_path: Path) -> None:
     jvm.proof("tables", tmp_path / "cases.bin", tmp_path / "tables.bin")
     found = np.fromfile(tmp_path / "tables.bin", np.int8).reshape(len(entries), 256, 3)
     assert found.tolist() == [entry["values"] for entry in entries]
+
+
+def test_golden_shapes(jvm: toolchain.Jvm, root: Path, tmp_path: Path) -> None:
+    entries = json.loads((root / "tests" / "golden" / "golden.json").read_text())["shapes"]
+    exchange.write_shape_cases(tmp_path / "cases.bin", [(entry["image"], entry["own"]) for entry in entries])
+    jvm.proof("shapes", tmp_path / "cases.bin", tmp_path / "shapes.bin")
+    found = np.fromfile(tmp_path / "shapes.bin", "<i4").reshape(-1, 2)
+    assert found.tolist() == [entry["input"] for entry in entries]
+
+
+def test_photos_are_turned_as_pillow_turns_them(jvm: toolchain.Jvm, tmp_path: Path) -> None:
+    """All eight orientations, sizes below, at and above the squares that Kotlin turns them in."""
+    random = np.random.default_rng(8)
+    sizes = ((1, 1), (1, 70), (33, 64), (32, 32), (100, 31), (480, 641))
+    cases = [
+        (orientation, random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        for height, width in sizes
+        for orientation in range(1, 9)
+    ]
+    exchange.write_upright_cases(tmp_path / "cases.bin", cases)
+    jvm.proof("upright", tmp_path / "cases.bin", tmp_path / "images.bin")
+    for (orientation, stored), found in zip(
+        cases, exchange.read_pictures(tmp_path / "images.bin", len(cases)), strict=True
+    ):
+        image = Image.fromarray(stored)
+        image.getexif()[ORIENTATION] = orientation
+        np.testing.assert_array_equal(found, np.asarray(ImageOps.exif_transpose(image)), err_msg=str(orientation))
 
 
 def random_case(random: np.random.Generator) -> exchange.DecodeCase:

@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-for folder in ("tests/android", "android_demo/tools"):
+for folder in ("tests/android", "tests/android/tools"):
     sys.path.insert(0, str(ROOT / folder))
 
 import exchange  # noqa: E402  (found through the path set above, as are the next)

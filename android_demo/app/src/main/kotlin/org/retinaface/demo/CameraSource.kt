@@ -1,7 +1,6 @@
 package org.retinaface.demo
 
 import android.annotation.SuppressLint
-import android.content.Context
 import android.graphics.ImageFormat
 import android.hardware.camera2.CameraAccessException
 import android.hardware.camera2.CameraCaptureSession
@@ -18,6 +17,7 @@ import org.retinaface.core.pickFrameSize
 /**
  * A camera of the phone.
  *
+ * @property continuousFocus it can follow what it sees; a fixed focus cannot, and such a request is refused by some.
  * @property sensorOrientation clockwise degrees that turn its images upright when the phone is in its natural position.
  * @property size of its images: width, height.
  */
@@ -26,7 +26,10 @@ internal class Camera(
     val frontFacing: Boolean,
     val sensorOrientation: Int,
     val size: Pair<Int, Int>,
+    val continuousFocus: Boolean,
 )
+
+private const val USUAL_ASPECT = 4.0 / 3
 
 /** The cameras that give YUV images, at most one per side, the back one first. */
 internal fun findCameras(manager: CameraManager): List<Camera> =
@@ -42,9 +45,25 @@ private fun describe(
     val facts = manager.getCameraCharacteristics(id)
     val map = facts.get(CameraCharacteristics.SCALER_STREAM_CONFIGURATION_MAP) ?: return null
     val sizes = map.getOutputSizes(ImageFormat.YUV_420_888) ?: return null
-    val size = pickFrameSize(sizes.map { it.width to it.height }) ?: return null
+    val sensor = facts.get(CameraCharacteristics.SENSOR_INFO_ACTIVE_ARRAY_SIZE)
+    val aspect =
+        if (sensor == null ||
+            sensor.height() == 0
+        ) {
+            USUAL_ASPECT
+        } else {
+            sensor.width().toDouble() / sensor.height()
+        }
+    val size = pickFrameSize(sizes.map { it.width to it.height }, aspect) ?: return null
     val front = facts.get(CameraCharacteristics.LENS_FACING) == CameraCharacteristics.LENS_FACING_FRONT
-    return Camera(id, front, facts.get(CameraCharacteristics.SENSOR_ORIENTATION) ?: 0, size)
+    val focus = facts.get(CameraCharacteristics.CONTROL_AF_AVAILABLE_MODES) ?: IntArray(0)
+    return Camera(
+        id,
+        front,
+        facts.get(CameraCharacteristics.SENSOR_ORIENTATION) ?: 0,
+        size,
+        continuousFocus = CaptureRequest.CONTROL_AF_MODE_CONTINUOUS_PICTURE in focus,
+    )
 }
 
 /**
@@ -128,7 +147,9 @@ internal class CameraSource(
             .createCaptureRequest(CameraDevice.TEMPLATE_PREVIEW)
             .apply {
                 addTarget(reader.surface)
-                set(CaptureRequest.CONTROL_AF_MODE, CaptureRequest.CONTROL_AF_MODE_CONTINUOUS_PICTURE)
+                if (camera.continuousFocus) {
+                    set(CaptureRequest.CONTROL_AF_MODE, CaptureRequest.CONTROL_AF_MODE_CONTINUOUS_PICTURE)
+                }
             }.build()
 
     private fun deliver() {

@@ -4,19 +4,23 @@ import android.content.Context
 import android.graphics.Bitmap
 import android.media.Image
 import android.net.Uri
-import org.retinaface.core.BgrImage
+import org.retinaface.core.ArgbImage
 import org.retinaface.core.Detections
 import org.retinaface.core.Face
 import org.retinaface.core.FaceDetector
 import org.retinaface.core.FrameRate
 import org.retinaface.core.LatestWorker
 import org.retinaface.core.ModelSpec
+import org.retinaface.core.Pool
+import org.retinaface.core.Shape
 import org.retinaface.core.StageTimes
+import org.retinaface.core.YuvConverter
+import org.retinaface.core.YuvPlane
 import java.io.IOException
 
 /** Something to look for faces in. */
 internal sealed class Work {
-    /** A camera image; [release] must be called exactly once, as soon as its pixels are not needed any more. */
+    /** A camera's or film's image; [release] must be called once, as soon as its pixels are not needed any more. */
     class Frame(
         val image: Image,
         val rotation: Int,
@@ -33,8 +37,9 @@ internal sealed class Work {
 /**
  * A picture with its faces, ready to be shown.
  *
- * @property convertMs milliseconds from Android's picture to upright BGR.
+ * @property convertMs milliseconds from Android's picture to upright pixels.
  * @property framesPerSecond means nothing for photos.
+ * @property giveBack to be called when [bitmap] is not drawn any more: it is used again.
  */
 internal class Shown(
     val isPhoto: Boolean,
@@ -42,13 +47,25 @@ internal class Shown(
     val faces: List<Face>,
     val mirrored: Boolean,
     val model: String,
+    val input: Shape,
     val convertMs: Double,
     val times: StageTimes,
     val framesPerSecond: Double,
+    val giveBack: () -> Unit,
 )
 
 /** Why there is nothing to show. */
-internal enum class Failure { PHOTO, FRAME, RUNTIME }
+internal enum class Failure { PHOTO, FRAME, MEMORY, RUNTIME }
+
+/**
+ * How faces are looked for.
+ *
+ * @property half pictures are scaled to half of the model's own size: a quarter of the work, small faces are missed.
+ */
+internal class Settings(
+    val gpu: Boolean,
+    val half: Boolean,
+)
 
 /**
  * Owns the model and the one thread that uses it; always works on the newest picture.
@@ -57,15 +74,24 @@ internal enum class Failure { PHOTO, FRAME, RUNTIME }
  */
 internal class Detector(
     private val context: Context,
-    private val wantGpu: Boolean,
+    private val settings: Settings,
     private val shown: (Shown) -> Unit,
     private val failed: (Failure, String) -> Unit,
 ) : AutoCloseable {
-    private val preprocessor = Preprocessor()
+    private val photos = PhotoReader(context.contentResolver)
+    private val converter = YuvConverter()
+    private var frame: ArgbImage? = null
+
+    // One is on the screen, one on its way there, one was replaced and may still be drawn, and one is being filled.
+    private val bitmaps = Pool<Bitmap>(4) { it.recycle() }
     private val rate = FrameRate()
     private var faces: FaceDetector? = null
     private var name = ""
     private var broken = false
+
+    /** The smallest score that counts, 0-1; null for the model's own. */
+    @Volatile
+    var threshold: Double? = null
 
     private val worker =
         LatestWorker<Work>(
@@ -83,10 +109,15 @@ internal class Detector(
     override fun close() = worker.close()
 
     private fun process(work: Work) {
-        val detector = openedOrNull()
-        when (work) {
-            is Work.Frame -> processFrame(work, detector)
-            is Work.Photo -> if (detector != null) processPhoto(work, detector)
+        try {
+            val detector = openedOrNull()
+            when (work) {
+                is Work.Frame -> processFrame(work, detector)
+                is Work.Photo -> if (detector != null) processPhoto(work, detector)
+            }
+        } catch (e: OutOfMemoryError) {
+            frame = null
+            failed(Failure.MEMORY, e.message ?: e.javaClass.simpleName)
         }
     }
 
@@ -98,13 +129,27 @@ internal class Detector(
         val image =
             try {
                 if (detector == null) return
-                preprocessor.fromCamera(work.image, work.rotation)
+                converted(work)
             } finally {
                 work.release()
             }
         val convertMs = (System.nanoTime() - start) / 1e6
-        val found = detector.detect(image)
-        show(work, image, found, work.mirrored, convertMs)
+        show(work, image, detect(detector, image), work.mirrored, convertMs)
+    }
+
+    /** Upright pixels of the visible part; overwritten by the next call. */
+    private fun converted(work: Work.Frame): ArgbImage {
+        val image = work.image
+        val crop = image.cropRect
+        val (y, u, v) =
+            image.planes.mapIndexed { i, plane ->
+                val step = if (i == 0) 1 else 2
+                val start = crop.top / step * plane.rowStride + crop.left / step * plane.pixelStride
+                YuvPlane(plane.buffer, plane.rowStride, plane.pixelStride, start)
+            }
+        return converter
+            .convert(y, u, v, crop.width(), crop.height(), work.rotation, frame)
+            .also { frame = it }
     }
 
     private fun processPhoto(
@@ -113,9 +158,9 @@ internal class Detector(
     ) {
         try {
             val start = System.nanoTime()
-            val image = preprocessor.fromPhoto(context.contentResolver, work.uri)
+            val image = photos.read(work.uri)
             val convertMs = (System.nanoTime() - start) / 1e6
-            show(work, image, detector.detect(image), mirrored = false, convertMs)
+            show(work, image, detect(detector, image), mirrored = false, convertMs)
         } catch (e: IOException) {
             failed(Failure.PHOTO, e.message ?: e.javaClass.simpleName)
         } catch (e: SecurityException) {
@@ -123,17 +168,38 @@ internal class Detector(
         }
     }
 
+    private fun detect(
+        detector: FaceDetector,
+        image: ArgbImage,
+    ): Detections = detector.detect(image, threshold ?: detector.spec.scoreThreshold)
+
     private fun show(
         work: Work,
-        image: BgrImage,
+        image: ArgbImage,
         found: Detections,
         mirrored: Boolean,
         convertMs: Double,
     ) {
-        val bitmap = preprocessor.toBitmap(image)
-        val isPhoto = work is Work.Photo
-        val perSecond = rate.tick(System.nanoTime())
-        shown(Shown(isPhoto, bitmap, found.faces, mirrored, name, convertMs, found.times, perSecond))
+        val width = image.width
+        val height = image.height
+        val bitmap =
+            bitmaps.take { it.width == width && it.height == height }
+                ?: Bitmap.createBitmap(width, height, Bitmap.Config.ARGB_8888)
+        bitmap.setPixels(image.pixels, 0, width, 0, 0, width, height)
+        shown(
+            Shown(
+                isPhoto = work is Work.Photo,
+                bitmap = bitmap,
+                faces = found.faces,
+                mirrored = mirrored,
+                model = name,
+                input = found.input,
+                convertMs = convertMs,
+                times = found.times,
+                framesPerSecond = rate.tick(System.nanoTime()),
+                giveBack = { bitmaps.giveBack(bitmap) },
+            ),
+        )
     }
 
     /** The detector, opened by the first picture; null for good, after one message, when it cannot be opened. */
@@ -156,10 +222,11 @@ internal class Detector(
         val buffer = mapAsset(context.assets, MODEL)
         val spec = ModelSpec.read(buffer, MODEL)
         val threads = Runtime.getRuntime().availableProcessors().coerceIn(1, MAX_THREADS)
-        val model = TfliteModel.open(buffer, threads, wantGpu)
+        val model = TfliteModel.open(buffer, threads, settings.gpu)
         name = "${spec.quantization} · ${model.device}"
+        val size = if (settings.half) spec.shape.run { Shape(height / 2, width / 2) } else spec.shape
         return try {
-            FaceDetector(model, spec, MODEL)
+            FaceDetector(model, spec, MODEL, size)
         } catch (e: RuntimeException) {
             model.close()
             throw e

@@ -2,13 +2,10 @@ package org.retinaface.demo
 
 import android.content.Context
 import android.graphics.Canvas
-import android.graphics.Color
 import android.graphics.Matrix
 import android.graphics.Paint
-import android.graphics.Typeface
 import android.util.AttributeSet
 import android.view.View
-import org.retinaface.core.Mark
 import org.retinaface.core.ViewTransform
 import org.retinaface.core.marks
 
@@ -19,19 +16,17 @@ internal class OverlayView(
 ) : View(context, attributes) {
     private val density = resources.displayMetrics.density
     private val picture = Paint(Paint.FILTER_BITMAP_FLAG)
-    private val outline =
-        Paint(Paint.ANTI_ALIAS_FLAG).apply {
-            style = Paint.Style.STROKE
-            color = GREEN
-        }
-    private val dot = Paint(Paint.ANTI_ALIAS_FLAG)
-    private val text =
-        Paint(Paint.ANTI_ALIAS_FLAG).apply { typeface = Typeface.DEFAULT_BOLD }
+    private val painter = MarkPainter()
     private val matrix = Matrix()
+
+    // Replaced since the last drawing, and before it: the screen may show the former until the next drawing has begun.
+    private var replaced = ArrayList<Shown>()
+    private var replacedBefore = ArrayList<Shown>()
 
     /** What to draw; null for nothing. */
     var shown: Shown? = null
         set(value) {
+            field?.let(replaced::add)
             field = value
             contentDescription =
                 value?.run { resources.getQuantityString(R.plurals.faces, faces.size, faces.size) }
@@ -40,44 +35,15 @@ internal class OverlayView(
 
     override fun onDraw(canvas: Canvas) {
         super.onDraw(canvas)
+        replacedBefore.forEach { it.giveBack() }
+        replacedBefore.clear()
+        replacedBefore = replaced.also { replaced = replacedBefore }
         val now = shown ?: return
         val transform = ViewTransform(now.bitmap.width, now.bitmap.height, width, height, now.mirrored)
         val (left, top, right) = transform.frame()
         matrix.setScale(if (now.mirrored) -transform.scale else transform.scale, transform.scale)
         matrix.postTranslate(if (now.mirrored) right else left, top)
         canvas.drawBitmap(now.bitmap, matrix, picture)
-        marks(now.faces, transform, density).forEach { draw(canvas, it) }
-    }
-
-    private fun draw(
-        canvas: Canvas,
-        mark: Mark,
-    ) {
-        when (mark) {
-            is Mark.Box -> {
-                outline.strokeWidth = mark.width
-                canvas.drawRect(mark.left, mark.top, mark.right, mark.bottom, outline)
-            }
-
-            is Mark.Dot -> {
-                dot.color = Color.BLACK
-                canvas.drawCircle(mark.x, mark.y, mark.radius + mark.rim, dot)
-                dot.color = DOTS[mark.index]
-                canvas.drawCircle(mark.x, mark.y, mark.radius, dot)
-            }
-
-            is Mark.Label -> {
-                text.textSize = mark.size
-                text.color = Color.BLACK
-                canvas.drawText(mark.text, mark.x + mark.shadow, mark.y + mark.shadow, text)
-                text.color = GREEN
-                canvas.drawText(mark.text, mark.x, mark.y, text)
-            }
-        }
-    }
-
-    private companion object {
-        val GREEN = 0xFF69F0AE.toInt()
-        val DOTS = listOf(0xFF4FC3F7, 0xFF4FC3F7, 0xFFFFD54F, 0xFFFF8A65, 0xFFFF8A65).map { it.toInt() }
+        marks(now.faces, transform, density).forEach { painter.draw(canvas, it) }
     }
 }

@@ -3,6 +3,7 @@ package org.retinaface.demo
 import android.content.res.AssetManager
 import org.retinaface.core.ElementType
 import org.retinaface.core.FaceModel
+import org.retinaface.core.Shape
 import org.retinaface.core.TensorInfo
 import org.tensorflow.lite.DataType
 import org.tensorflow.lite.Interpreter
@@ -40,15 +41,45 @@ internal class TfliteModel private constructor(
     private val signature = interpreter.signatureKeys[0]
     private val inputName = interpreter.getSignatureInputs(signature)[0]
 
-    override val input: TensorInfo = describe(interpreter.getInputTensorFromSignature(inputName, signature))
+    override var input = describeInput()
+        private set
+    override var outputs = describeOutputs()
+        private set
+    private var buffers = allocate()
 
-    override val outputs: Map<String, TensorInfo> =
+    private fun describeInput(): TensorInfo = describe(interpreter.getInputTensorFromSignature(inputName, signature))
+
+    private fun describeOutputs(): Map<String, TensorInfo> =
         interpreter.getSignatureOutputs(signature).associateWith {
             describe(interpreter.getOutputTensorFromSignature(it, signature))
         }
 
-    private val buffers =
+    private fun allocate(): Map<String, ByteBuffer> =
         outputs.mapValues { ByteBuffer.allocateDirect(it.value.byteSize).order(ByteOrder.nativeOrder()) }
+
+    override fun resize(shape: Shape): Boolean {
+        // A GPU delegate makes its programs for one shape, and the graph cannot be changed once it has.
+        if (delegate != null) return false
+        val before = input.shape.toIntArray()
+        return try {
+            resizeTo(intArrayOf(1, shape.height, shape.width, 3))
+            true
+        } catch (_: IllegalArgumentException) {
+            resizeTo(before)
+            false
+        } catch (_: IllegalStateException) {
+            resizeTo(before)
+            false
+        }
+    }
+
+    private fun resizeTo(sides: IntArray) {
+        interpreter.resizeInput(0, sides)
+        interpreter.allocateTensors()
+        input = describeInput()
+        outputs = describeOutputs()
+        buffers = allocate()
+    }
 
     override fun run(input: ByteBuffer): Map<String, ByteBuffer> {
         buffers.values.forEach { it.clear() }

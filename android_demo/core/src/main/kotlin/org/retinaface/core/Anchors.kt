@@ -7,22 +7,25 @@ fun featureSize(
 ): Int = (inputSize + stride - 1) / stride
 
 /**
- * Square anchors of all levels: centre x, centre y, side length in input pixels, three floats each.
+ * Square anchors of all levels for an input of [shape]: centre x, centre y, side in input pixels, three floats each.
  *
  * Order: level, row, column, anchor; centres at ((column + 0.5)·stride, (row + 0.5)·stride). Twin of
  * `tflite/anchors.py`.
  */
-fun makeAnchors(spec: ModelSpec): FloatArray {
+fun makeAnchors(
+    spec: ModelSpec,
+    shape: Shape,
+): FloatArray {
     val total =
         spec.strides.indices.sumOf { level ->
             val stride = spec.strides[level]
-            featureSize(spec.inputHeight, stride) * featureSize(spec.inputWidth, stride) * spec.anchorSizes[level].size
+            featureSize(shape.height, stride) * featureSize(shape.width, stride) * spec.anchorSizes[level].size
         }
     val anchors = FloatArray(total * 3)
     var at = 0
     for ((stride, sizes) in spec.strides.zip(spec.anchorSizes)) {
-        for (row in 0 until featureSize(spec.inputHeight, stride)) {
-            for (column in 0 until featureSize(spec.inputWidth, stride)) {
+        for (row in 0 until featureSize(shape.height, stride)) {
+            for (column in 0 until featureSize(shape.width, stride)) {
                 for (size in sizes) {
                     anchors[at++] = ((column + 0.5) * stride).toFloat()
                     anchors[at++] = ((row + 0.5) * stride).toFloat()

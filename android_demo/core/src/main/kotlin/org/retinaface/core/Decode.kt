@@ -92,13 +92,15 @@ private class Output(
  * Turns raw output tensors into boxes and landmarks: threshold first, then decode what is left (twin of
  * `tflite/decode.py`: float32 in the order written there, `exp` in float64).
  *
+ * @param shape of the input that the outputs belong to.
  * @param infos type and quantization of every output by name.
- * @throws SpecException an output is missing or has not the size that [spec] gives it.
+ * @throws SpecException an output is missing or has not the size that [spec] and [shape] give it.
  */
 class Decoder(
     private val spec: ModelSpec,
+    shape: Shape,
     private val infos: Map<String, TensorInfo>,
-    private val name: String,
+    name: String,
 ) {
     private val anchors: FloatArray
     private val centreVariance = spec.variances[0].toFloat()
@@ -106,7 +108,7 @@ class Decoder(
 
     init {
         for ((stride, sizes) in spec.strides.zip(spec.anchorSizes)) {
-            val cells = featureSize(spec.inputHeight, stride).toLong() * featureSize(spec.inputWidth, stride)
+            val cells = featureSize(shape.height, stride).toLong() * featureSize(shape.width, stride)
             for ((kind, width) in WIDTHS) {
                 val found = infos["${kind}_$stride"]?.elements
                 val wanted = cells * sizes.size * width
@@ -119,7 +121,7 @@ class Decoder(
             }
         }
         // Only now: the outputs have confirmed the metadata, which alone could ask for gigabytes of anchors.
-        anchors = makeAnchors(spec)
+        anchors = makeAnchors(spec, shape)
     }
 
     /** The three outputs of a level and the number of its first anchor. */

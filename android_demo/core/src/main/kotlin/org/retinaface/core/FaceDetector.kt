@@ -24,38 +24,60 @@ class StageTimes(
     val postprocess: Double,
 )
 
-/** Faces of one image, best first, and what they cost. */
+/**
+ * Faces of one image, best first, and what they cost.
+ *
+ * @property input that the network ran at.
+ */
 class Detections(
     val faces: List<Face>,
+    val input: Shape,
     val times: StageTimes,
 )
 
 /**
  * From a picture to faces: letterbox, table, network, decode, NMS (twin of `tflite/detector.py`).
  *
+ * The network runs at the smallest shape that holds the picture at the scale of [size] ([autoShape]); one shape is kept
+ * ready, the last. A camera's frames have one shape, and another takes about half the time of running the network.
  * Owns [model] and reuses its buffers; one thread at a time.
  *
  * @param name of the model in errors.
+ * @param size that pictures are scaled to fit; a model that runs at its own shape only has that instead.
  * @throws SpecException the model's tensors are not those that [spec] describes.
  */
 class FaceDetector(
     private val model: FaceModel,
     val spec: ModelSpec,
-    name: String,
+    private val name: String,
+    private val size: Shape = spec.shape,
 ) : AutoCloseable {
-    init {
-        val wanted = listOf(1, spec.inputHeight, spec.inputWidth, 3)
-        if (model.input.shape != wanted) {
-            throw SpecException("$name: input is ${model.input.shape}, expected $wanted")
+    private val fill = fillColour(spec.mean)
+    private var fixed = false
+    private var prepared = Prepared(spec.shape)
+    private var letterbox = letterboxFor(spec.inputWidth, spec.inputHeight)
+
+    /** What a shape of the input needs. */
+    private inner class Prepared(
+        val shape: Shape,
+    ) {
+        init {
+            val wanted = listOf(1, shape.height, shape.width, 3)
+            if (model.input.shape != wanted) {
+                throw SpecException("$name: input is ${model.input.shape}, expected $wanted")
+            }
         }
+
+        val decoder = Decoder(spec, shape, model.outputs, name)
+        val table = InputTable(spec.mean, model.input)
+        val input = table.allocate(shape)
     }
 
-    private val decoder = Decoder(spec, model.outputs, name)
-    private val table = InputTable(spec.mean, model.input)
-    private val fill = fillColour(spec.mean)
-    private val canvas = BgrImage(spec.inputWidth, spec.inputHeight)
-    private val input = table.allocate()
-    private var letterbox = letterboxFor(spec.inputWidth, spec.inputHeight)
+    /** The shape of the network's input for a picture of this size. */
+    fun inputShape(
+        imageHeight: Int,
+        imageWidth: Int,
+    ): Shape = if (fixed) spec.shape else autoShape(imageHeight, imageWidth, size)
 
     /**
      * Finds the faces of [image].
@@ -63,29 +85,50 @@ class FaceDetector(
      * @param scoreThreshold probability, 0-1; the model's default when not given, as is [iouThreshold].
      */
     fun detect(
-        image: BgrImage,
+        image: ArgbImage,
         scoreThreshold: Double = spec.scoreThreshold,
         iouThreshold: Double = spec.iouThreshold,
     ): Detections {
         val start = System.nanoTime()
-        if (letterbox.imageWidth != image.width || letterbox.imageHeight != image.height) {
-            letterbox = letterboxFor(image.width, image.height)
-        }
-        letterbox.apply(image, fill, canvas)
-        table.fill(canvas, input)
+        prepareFor(image)
+        letterbox.write(image, prepared.table, prepared.input)
         val ready = System.nanoTime()
-        val outputs = model.run(input)
+        val outputs = model.run(prepared.input)
         val done = System.nanoTime()
-        val candidates = decoder.decode(outputs, scoreThreshold)
+        val candidates = prepared.decoder.decode(outputs, scoreThreshold)
         val faces = selectFaces(candidates, letterbox.scale, image.width, image.height, iouThreshold, spec)
         val end = System.nanoTime()
-        return Detections(faces, StageTimes((ready - start) / 1e6, (done - ready) / 1e6, (end - done) / 1e6))
+        val times = StageTimes((ready - start) / 1e6, (done - ready) / 1e6, (end - done) / 1e6)
+        return Detections(faces, prepared.shape, times)
+    }
+
+    private fun prepareFor(image: ArgbImage) {
+        val wanted = inputShape(image.height, image.width)
+        if (wanted != prepared.shape) {
+            if (!model.resize(wanted)) {
+                fixed = true
+            } else {
+                prepared =
+                    try {
+                        Prepared(wanted)
+                    } catch (_: SpecException) {
+                        // its constants hold a height or a width
+                        fixed = true
+                        model.resize(spec.shape)
+                        Prepared(spec.shape)
+                    }
+            }
+        }
+        val fits = letterbox.inputWidth == prepared.shape.width && letterbox.inputHeight == prepared.shape.height
+        if (!fits || letterbox.imageWidth != image.width || letterbox.imageHeight != image.height) {
+            letterbox = letterboxFor(image.width, image.height)
+        }
     }
 
     private fun letterboxFor(
         width: Int,
         height: Int,
-    ) = Letterbox(width, height, spec.inputWidth, spec.inputHeight, spec.antialias)
+    ) = Letterbox(width, height, prepared.shape.width, prepared.shape.height, fill, spec.antialias)
 
     override fun close() = model.close()
 }

@@ -28,11 +28,18 @@ class TensorInfo(
 
 /** Whatever runs the network: LiteRT on a phone, its C API on a JVM, a stub in tests. Used by one thread at a time. */
 interface FaceModel : AutoCloseable {
-    /** Shape [1, height, width, 3]. */
+    /** Shape [1, height, width, 3], the present one, as are those of [outputs]. */
     val input: TensorInfo
 
     /** By signature name, `score_8` … `landmark_32`: the order of tensors in a file means nothing. */
     val outputs: Map<String, TensorInfo>
+
+    /**
+     * Makes the network ready for pictures of another shape; [input] and [outputs] then tell the new ones.
+     *
+     * @return false when it runs at the shape that it has only; nothing has changed then.
+     */
+    fun resize(shape: Shape): Boolean
 
     /**
      * Runs the network.

@@ -4,72 +4,90 @@ import java.nio.ByteBuffer
 import java.nio.ByteOrder
 
 /**
- * The network's input value for every pixel value: mean, scale and zero point in one 256×3 table. One thread at a time.
+ * The network's input value for every pixel value: mean, scale and zero point in one table per channel. One thread at a
+ * time.
  *
+ * @param mean per channel B, G, R, subtracted from 0-255.
+ * @param info type and quantization of the network's input.
  * @throws IllegalArgumentException [mean] has not three values.
  */
 class InputTable(
     mean: List<Double>,
     private val info: TensorInfo,
 ) {
-    private val floats = FloatArray(256 * 3)
-    private val bytes = ByteArray(256 * 3)
+    private val floats = List(3) { FloatArray(256) }
+    private val bytes = List(3) { ByteArray(256) }
 
-    // What goes into the network, reused from picture to picture.
-    private val byteValues = ByteArray(if (info.type == ElementType.INT8) info.elements else 0)
-    private val floatValues = FloatArray(if (info.type == ElementType.FLOAT32) info.elements else 0)
+    // A row on its way into the network.
+    private var row = ByteArray(0)
 
     init {
         require(mean.size == 3) { "mean has ${mean.size} values, expected B, G and R" }
-        for (pixel in 0 until 256) {
-            for (channel in 0 until 3) {
+        for (channel in 0 until 3) {
+            for (pixel in 0 until 256) {
                 val value = pixel - mean[channel]
-                floats[pixel * 3 + channel] = value.toFloat()
+                floats[channel][pixel] = value.toFloat()
                 if (info.type == ElementType.INT8) {
                     val quantized = Math.floor(value / info.scale.toDouble() + 0.5) + info.zeroPoint
-                    bytes[pixel * 3 + channel] = quantized.coerceIn(-128.0, 127.0).toInt().toByte()
+                    bytes[channel][pixel] = quantized.coerceIn(-128.0, 127.0).toInt().toByte()
                 }
             }
         }
     }
 
-    /** A buffer that [fill] accepts. */
-    fun allocate(): ByteBuffer = ByteBuffer.allocateDirect(info.byteSize).order(ByteOrder.nativeOrder())
+    /** A buffer for an input of [shape]. */
+    fun allocate(shape: Shape): ByteBuffer =
+        ByteBuffer.allocateDirect(shape.height * shape.width * 3 * info.type.bytes).order(ByteOrder.nativeOrder())
 
-    /** Writes the value of each pixel of [image] into [out], which is then at position 0. */
-    fun fill(
-        image: BgrImage,
+    /** Appends the values of [count] pixels, from index [from] on, to [out]: B, G, R of each. */
+    fun write(
+        pixels: IntArray,
+        from: Int,
+        count: Int,
         out: ByteBuffer,
-    ) {
-        require(image.data.size == info.elements) { "image has ${image.data.size} values, expected ${info.elements}" }
-        out.clear()
-        when (info.type) {
-            ElementType.INT8 -> {
-                forEachEntry(image.data) { i, entry -> byteValues[i] = bytes[entry] }
-                out.put(byteValues)
-            }
-
-            ElementType.FLOAT32 -> {
-                forEachEntry(image.data) { i, entry -> floatValues[i] = floats[entry] }
-                out.asFloatBuffer().put(floatValues)
-            }
-        }
-        out.clear()
+    ) = when (info.type) {
+        ElementType.INT8 -> writeBytes(pixels, from, count, out)
+        ElementType.FLOAT32 -> writeFloats(pixels, from, count, out)
     }
 
-    /** Calls [use] with each byte's position and the index of its value in the table. */
-    private inline fun forEachEntry(
-        data: ByteArray,
-        use: (Int, Int) -> Unit,
+    private fun writeBytes(
+        pixels: IntArray,
+        from: Int,
+        count: Int,
+        out: ByteBuffer,
     ) {
-        for (pixel in 0 until data.size / 3) {
-            for (channel in 0 until 3) {
-                val i = pixel * 3 + channel
-                use(i, (data[i].toInt() and 0xff) * 3 + channel)
-            }
+        if (row.size < count * 3) row = ByteArray(count * 3)
+        val (blue, green, red) = bytes
+        val into = row
+        var to = 0
+        for (i in from until from + count) {
+            val pixel = pixels[i]
+            into[to] = blue[pixel and 0xff]
+            into[to + 1] = green[(pixel shr 8) and 0xff]
+            into[to + 2] = red[(pixel shr 16) and 0xff]
+            to += 3
+        }
+        out.put(into, 0, count * 3)
+    }
+
+    private fun writeFloats(
+        pixels: IntArray,
+        from: Int,
+        count: Int,
+        out: ByteBuffer,
+    ) {
+        val (blue, green, red) = floats
+        for (i in from until from + count) {
+            val pixel = pixels[i]
+            out.putFloat(blue[pixel and 0xff])
+            out.putFloat(green[(pixel shr 8) and 0xff])
+            out.putFloat(red[(pixel shr 16) and 0xff])
         }
     }
 }
 
-/** The letterbox border: the rounded mean, as bytes B, G, R. */
-fun fillColour(mean: List<Double>): ByteArray = ByteArray(mean.size) { i -> Math.floor(mean[i] + 0.5).toInt().toByte() }
+/** The letterbox border: the rounded mean as an opaque pixel. */
+fun fillColour(mean: List<Double>): Int {
+    val (blue, green, red) = mean.map { Math.floor(it + 0.5).toInt() and 0xff }
+    return (0xff shl 24) or (red shl 16) or (green shl 8) or blue
+}

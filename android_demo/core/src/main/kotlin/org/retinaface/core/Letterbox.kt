@@ -1,5 +1,7 @@
 package org.retinaface.core
 
+import java.nio.ByteBuffer
+
 /**
  * Scales pictures of one size into the network's input: aligned to the top left, bilinear, the rest filled with the mean.
  *
@@ -9,6 +11,7 @@ package org.retinaface.core
  *
  * @param imageWidth of the picture in pixels, as is [imageHeight].
  * @param inputWidth of the network's input in pixels, as is [inputHeight].
+ * @param fill pixel of the border.
  * @param antialias halve the picture (means of 2×2 pixels, halves up) while it is at least twice as large as it will be:
  *   bilinear interpolation skips pixels then, and small faces with them. An odd last row or column is dropped.
  */
@@ -17,6 +20,7 @@ class Letterbox(
     val imageHeight: Int,
     val inputWidth: Int,
     val inputHeight: Int,
+    fill: Int,
     antialias: Boolean = false,
 ) {
     /** Letterboxed = scale · original. */
@@ -29,64 +33,48 @@ class Letterbox(
     private val halvings = if (antialias) countHalvings() else 0
     private val sourceWidth = imageWidth shr halvings
     private val sourceHeight = imageHeight shr halvings
-    private val shrunk = if (halvings > 0) ByteArray((imageWidth / 2) * (imageHeight / 2) * 3) else null
+    private val shrunk = if (halvings > 0) IntArray((imageWidth / 2) * (imageHeight / 2)) else null
     private val halves = sourceWidth == 2 * columns && sourceHeight == 2 * rows
     private val across = Taps(columns, sourceWidth, clampWeights = true)
     private val down = Taps(rows, sourceHeight, clampWeights = false)
+    private val line = IntArray(inputWidth)
+    private val border = IntArray(inputWidth) { fill }
     private var upper = IntArray(columns * 3)
     private var lower = IntArray(columns * 3)
     private var upperRow = -1
     private var lowerRow = -1
 
     /**
-     * Fills [out], which has the size of the input.
+     * Writes the network's input for [image] into [out], which is then at position 0: scaled, looked up and padded in
+     * one pass over the target.
      *
-     * @param fill B, G, R of the border.
+     * @param out of `table.allocate` for the input's shape.
+     * @throws IllegalArgumentException the image or the buffer has another size.
      */
-    fun apply(
-        image: BgrImage,
-        fill: ByteArray,
-        out: BgrImage,
+    fun write(
+        image: ArgbImage,
+        table: InputTable,
+        out: ByteBuffer,
     ) {
         require(image.width == imageWidth && image.height == imageHeight) {
             "letterbox is for $imageWidth×$imageHeight pixels, the image has ${image.width}×${image.height}"
         }
-        require(out.width == inputWidth && out.height == inputHeight) {
-            "letterbox fills $inputWidth×$inputHeight pixels, found ${out.width}×${out.height}"
-        }
+        out.clear()
         upperRow = -1
         lowerRow = -1
         val source = shrink(image)
         for (row in 0 until rows) {
-            val to = row * inputWidth * 3
-            when {
-                columns == sourceWidth && rows == sourceHeight -> {
-                    source.copyInto(out.data, to, row * columns * 3, (row + 1) * columns * 3)
-                }
-
-                halves -> {
-                    averageRow(source, sourceWidth, row, out.data, to, columns)
-                }
-
-                else -> {
-                    bilinearRow(source, row, out.data, to)
-                }
+            if (columns == sourceWidth && rows == sourceHeight) {
+                table.write(source, row * columns, columns, out)
+            } else {
+                if (halves) halveRow(source, sourceWidth, row, line, 0, columns) else bilinearRow(source, row)
+                table.write(line, 0, columns, out)
             }
-            fillPixels(out.data, to + columns * 3, inputWidth - columns, fill)
+            table.write(border, 0, inputWidth - columns, out)
         }
-        fillPixels(out.data, rows * inputWidth * 3, (inputHeight - rows) * inputWidth, fill)
-    }
-
-    private fun fillPixels(
-        data: ByteArray,
-        from: Int,
-        count: Int,
-        fill: ByteArray,
-    ) {
-        var to = from
-        repeat(count) {
-            for (channel in 0 until 3) data[to++] = fill[channel]
-        }
+        for (row in rows until inputHeight) table.write(border, 0, inputWidth, out)
+        require(!out.hasRemaining()) { "the input has ${out.limit()} bytes, ${out.position()} were written" }
+        out.clear()
     }
 
     private fun countHalvings(): Int {
@@ -96,13 +84,13 @@ class Letterbox(
     }
 
     /** The pixels of [image] after the halvings: its own, or [shrunk], which each further halving writes over. */
-    private fun shrink(image: BgrImage): ByteArray {
-        var source = image.data
+    private fun shrink(image: ArgbImage): IntArray {
+        var source = image.pixels
         var width = imageWidth
         var height = imageHeight
         val into = shrunk ?: return source
         repeat(halvings) {
-            for (row in 0 until height / 2) averageRow(source, width, row, into, row * (width / 2) * 3, width / 2)
+            for (row in 0 until height / 2) halveRow(source, width, row, into, row * (width / 2), width / 2)
             source = into
             width /= 2
             height /= 2
@@ -113,46 +101,60 @@ class Letterbox(
     /**
      * Means of 2×2 pixels, [count] of them, of rows 2·[row] and the next of a picture [width] pixels wide.
      *
-     * [data] may be [source] and [to] the place of row [row] after the halving: what is written lies before what is still
-     * to be read.
+     * [target] may be [source] and [to] the place of row [row] after the halving: what is written lies before what is
+     * still to be read. Red and blue are added in one number, each in 16 bits of it.
      */
-    private fun averageRow(
-        source: ByteArray,
+    private fun halveRow(
+        source: IntArray,
         width: Int,
         row: Int,
-        data: ByteArray,
+        target: IntArray,
         to: Int,
         count: Int,
     ) {
-        val stride = width * 3
-        for (column in 0 until count) {
-            for (channel in 0 until 3) {
-                val from = 2 * row * stride + column * 6 + channel
-                val above = (source[from].toInt() and 0xff) + (source[from + 3].toInt() and 0xff)
-                val below = (source[from + stride].toInt() and 0xff) + (source[from + stride + 3].toInt() and 0xff)
-                data[to + column * 3 + channel] = ((above + below + 2) shr 2).toByte()
-            }
+        var from = 2 * row * width
+        for (i in to until to + count) {
+            val a = source[from]
+            val b = source[from + 1]
+            val c = source[from + width]
+            val d = source[from + width + 1]
+            val redBlue = (a and RED_BLUE) + (b and RED_BLUE) + (c and RED_BLUE) + (d and RED_BLUE) + 0x20002
+            val green = (a and GREEN) + (b and GREEN) + (c and GREEN) + (d and GREEN) + 0x200
+            target[i] = OPAQUE or ((redBlue shr 2) and RED_BLUE) or ((green shr 2) and GREEN)
+            from += 2
         }
     }
 
+    /** Row [row] of the scaled picture, into [line]. */
     private fun bilinearRow(
-        source: ByteArray,
+        source: IntArray,
         row: Int,
-        data: ByteArray,
-        to: Int,
     ) {
         loadRows(source, down.first[row], down.second[row])
+        val above = upper
+        val below = lower
         val weight0 = down.weight0[row]
         val weight1 = down.weight1[row]
-        for (i in 0 until columns * 3) {
-            val sum = ((weight0 * (upper[i] shr 4)) shr 16) + ((weight1 * (lower[i] shr 4)) shr 16)
-            data[to + i] = ((sum + 2) shr 2).toByte()
+        var from = 0
+        for (column in 0 until columns) {
+            val blue = mixed(above[from], weight0, below[from], weight1)
+            val green = mixed(above[from + 1], weight0, below[from + 1], weight1)
+            val red = mixed(above[from + 2], weight0, below[from + 2], weight1)
+            line[column] = OPAQUE or (red shl 16) or (green shl 8) or blue
+            from += 3
         }
     }
+
+    private fun mixed(
+        above: Int,
+        weight0: Int,
+        below: Int,
+        weight1: Int,
+    ): Int = (((weight0 * (above shr 4)) shr 16) + ((weight1 * (below shr 4)) shr 16) + 2) shr 2
 
     /** Makes [upper] and [lower] the horizontally scaled source rows; neighbours share them, so most are there already. */
     private fun loadRows(
-        source: ByteArray,
+        source: IntArray,
         first: Int,
         second: Int,
     ) {
@@ -167,21 +169,21 @@ class Letterbox(
     }
 
     private fun scaleRow(
-        source: ByteArray,
+        source: IntArray,
         row: Int,
         into: IntArray,
     ) {
-        val start = row * sourceWidth * 3
+        val start = row * sourceWidth
         var to = 0
         for (column in 0 until columns) {
-            val left = start + across.first[column] * 3
-            val right = start + across.second[column] * 3
+            val left = source[start + across.first[column]]
+            val right = source[start + across.second[column]]
             val weight0 = across.weight0[column]
             val weight1 = across.weight1[column]
-            for (channel in 0 until 3) {
-                into[to++] = (source[left + channel].toInt() and 0xff) * weight0 +
-                    (source[right + channel].toInt() and 0xff) * weight1
-            }
+            into[to] = (left and 0xff) * weight0 + (right and 0xff) * weight1
+            into[to + 1] = ((left shr 8) and 0xff) * weight0 + ((right shr 8) and 0xff) * weight1
+            into[to + 2] = ((left shr 16) and 0xff) * weight0 + ((right shr 16) and 0xff) * weight1
+            to += 3
         }
     }
 
@@ -217,5 +219,8 @@ class Letterbox(
 
     private companion object {
         const val ONE = 2048f
+        const val OPAQUE = 0xff shl 24
+        const val RED_BLUE = 0xff00ff
+        const val GREEN = 0x00ff00
     }
 }

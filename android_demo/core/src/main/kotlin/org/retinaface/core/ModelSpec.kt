@@ -38,6 +38,9 @@ class ModelSpec(
     val quantization: String,
     val source: String,
 ) {
+    /** The own size of the input. */
+    val shape: Shape get() = Shape(inputHeight, inputWidth)
+
     companion object {
         const val FILE = "retinaface.json"
         private const val FORMAT_VERSION = 1.0

@@ -7,15 +7,17 @@ import java.nio.ByteBuffer
  *
  * @property rowStride bytes from one row to the next, often more than the width.
  * @property pixelStride bytes from one sample to the next: 1 in planar images, 2 where U and V are interleaved.
+ * @property start byte of the first sample: not 0 where a film's frames are cut out of larger ones.
  */
 class YuvPlane(
     val bytes: ByteBuffer,
     val rowStride: Int,
     val pixelStride: Int,
+    val start: Int = 0,
 )
 
 /**
- * Turns YUV_420_888 images into upright BGR; keeps its row buffers, thus not for two threads at once.
+ * Turns YUV_420_888 images into upright ones; keeps its row buffers, thus not for two threads at once.
  *
  * Full-range BT.601 (JFIF), which is what Android's camera gives, in 16-bit fixed point: within 1 of the exact value.
  */
@@ -23,6 +25,11 @@ class YuvConverter {
     private var luma = ByteArray(0)
     private var blue = ByteArray(0)
     private var red = ByteArray(0)
+
+    // What a chroma sample adds to the luma of its four pixels, per channel, with half a unit for rounding.
+    private var toRed = IntArray(0)
+    private var toGreen = IntArray(0)
+    private var toBlue = IntArray(0)
 
     /**
      * Converts and turns one image.
@@ -39,64 +46,96 @@ class YuvConverter {
         width: Int,
         height: Int,
         rotation: Int,
-        reuse: BgrImage? = null,
-    ): BgrImage {
+        reuse: ArgbImage? = null,
+    ): ArgbImage {
         val turn = Turn(rotation, width, height)
         val out =
             reuse?.takeIf { it.width == turn.outWidth && it.height == turn.outHeight }
-                ?: BgrImage(turn.outWidth, turn.outHeight)
+                ?: ArgbImage(turn.outWidth, turn.outHeight)
+        val (lumaRows, blueRows, redRows) = listOf(y, u, v).map(::Rows)
+        val half = (width + 1) / 2
         for (row in 0 until height) {
-            luma = readRow(y, row, width, luma)
+            luma = lumaRows.read(row, width, luma)
             if (row % 2 == 0) {
-                blue = readRow(u, row / 2, (width + 1) / 2, blue)
-                red = readRow(v, row / 2, (width + 1) / 2, red)
+                blue = blueRows.read(row / 2, half, blue)
+                red = redRows.read(row / 2, half, red)
+                prepareChroma(half, u.pixelStride, v.pixelStride)
             }
-            convertRow(width, y.pixelStride, u.pixelStride, v.pixelStride, out.data, turn.start(row), turn.stepX * 3)
+            convertRow(width, y.pixelStride, out.pixels, turn.start(row), turn.stepX)
         }
         return out
     }
 
-    /** The bytes that hold [count] samples of a row; the last row of a plane may end right after its last sample. */
-    private fun readRow(
-        plane: YuvPlane,
-        row: Int,
-        count: Int,
-        buffer: ByteArray,
-    ): ByteArray {
-        val length = (count - 1) * plane.pixelStride + 1
-        val start = row * plane.rowStride
-        require(start + length <= plane.bytes.limit()) {
-            "plane has ${plane.bytes.limit()} bytes, row $row ends at ${start + length}"
+    /** A plane's rows one by one, with a position of its own. */
+    private class Rows(
+        private val plane: YuvPlane,
+    ) {
+        private val bytes = plane.bytes.duplicate()
+
+        /** The bytes that hold [count] samples; the last row of a plane may end right after its last sample. */
+        fun read(
+            row: Int,
+            count: Int,
+            buffer: ByteArray,
+        ): ByteArray {
+            val length = (count - 1) * plane.pixelStride + 1
+            val from = plane.start + row * plane.rowStride
+            require(from + length <= bytes.limit()) {
+                "plane has ${bytes.limit()} bytes, row $row ends at ${from + length}"
+            }
+            val into = if (buffer.size < length) ByteArray(length) else buffer
+            bytes.position(from)
+            bytes.get(into, 0, length)
+            return into
         }
-        val into = if (buffer.size < length) ByteArray(length) else buffer
-        val bytes = plane.bytes.duplicate()
-        bytes.position(start)
-        bytes.get(into, 0, length)
-        return into
+    }
+
+    private fun prepareChroma(
+        count: Int,
+        uStride: Int,
+        vStride: Int,
+    ) {
+        if (toRed.size < count) {
+            toRed = IntArray(count)
+            toGreen = IntArray(count)
+            toBlue = IntArray(count)
+        }
+        for (i in 0 until count) {
+            val u = (blue[i * uStride].toInt() and 0xff) - 128
+            val v = (red[i * vStride].toInt() and 0xff) - 128
+            toRed[i] = HALF + 91881 * v // 1.402 · 65536
+            toGreen[i] = HALF - 22554 * u - 46802 * v // 0.344136, 0.714136
+            toBlue[i] = HALF + 116130 * u // 1.772
+        }
     }
 
     private fun convertRow(
         width: Int,
-        yStride: Int,
-        uStride: Int,
-        vStride: Int,
-        data: ByteArray,
+        stride: Int,
+        pixels: IntArray,
         start: Int,
         step: Int,
     ) {
+        val luma = luma
+        val toRed = toRed
+        val toGreen = toGreen
+        val toBlue = toBlue
         var to = start
         for (column in 0 until width) {
-            val y = ((luma[column * yStride].toInt() and 0xff) shl 16) + (1 shl 15)
-            val u = (blue[(column shr 1) * uStride].toInt() and 0xff) - 128
-            val v = (red[(column shr 1) * vStride].toInt() and 0xff) - 128
-            data[to] = clampToByte((y + 116130 * u) shr 16) // 1.772 · 65536
-            data[to + 1] = clampToByte((y - 22554 * u - 46802 * v) shr 16) // 0.344136, 0.714136
-            data[to + 2] = clampToByte((y + 91881 * v) shr 16) // 1.402
+            val y = (luma[column * stride].toInt() and 0xff) shl 16
+            val i = column shr 1
+            pixels[to] = OPAQUE or (clamped(y + toRed[i]) shl 16) or (clamped(y + toGreen[i]) shl 8) or
+                clamped(y + toBlue[i])
             to += step
         }
     }
 
-    private fun clampToByte(value: Int): Byte = (if (value < 0) 0 else minOf(value, 255)).toByte()
+    private fun clamped(value: Int): Int = minOf(maxOf(value shr 16, 0), 255)
+
+    private companion object {
+        const val OPAQUE = 0xff shl 24
+        const val HALF = 1 shl 15
+    }
 }
 
 /** Where the pixels of a picture go when it is turned: index = origin + x·stepX + y·stepY. */
@@ -143,6 +182,6 @@ private class Turn(
         }
     }
 
-    /** Byte offset of the first pixel of a row. */
-    fun start(row: Int): Int = (origin + row * stepY) * 3
+    /** Index of the first pixel of a row. */
+    fun start(row: Int): Int = origin + row * stepY
 }

@@ -15,7 +15,7 @@ class DecodeTest {
 
     @Test
     fun anchorsAreOrderedByLevelRowColumnSize() {
-        val anchors = makeAnchors(spec)
+        val anchors = makeAnchors(spec, spec.shape)
         assertEquals(3 * 2 * (8 * 12 + 4 * 6 + 2 * 3), anchors.size)
         assertArrayEquals(floatArrayOf(4f, 4f, 16f, 4f, 4f, 32f, 12f, 4f, 16f), anchors.copyOf(9), 0f)
         assertArrayEquals(floatArrayOf(80f, 48f, 512f), anchors.copyOfRange(anchors.size - 3, anchors.size), 0f)
@@ -101,9 +101,9 @@ class DecodeTest {
     fun outputsMustFitTheSpec() {
         val outputs = Outputs(ElementType.INT8, 0.1f, 0)
         val wrong = outputs.infos + ("box_16" to TensorInfo(listOf(1, 4), ElementType.INT8, 0.1f, 0))
-        val error = assertThrows(SpecException::class.java) { Decoder(spec, wrong, "m") }
+        val error = assertThrows(SpecException::class.java) { Decoder(spec, spec.shape, wrong, "m") }
         assertTrue(error.message, error.message!!.startsWith("m: output box_16 has 4 values, expected 192"))
-        assertThrows(SpecException::class.java) { Decoder(spec, outputs.infos - "score_8", "m") }
+        assertThrows(SpecException::class.java) { Decoder(spec, spec.shape, outputs.infos - "score_8", "m") }
     }
 
     @Test
@@ -172,5 +172,5 @@ internal class Outputs(
     fun decode(
         spec: ModelSpec,
         threshold: Double,
-    ): Candidates = Decoder(spec, infos, "test").decode(buffers, threshold)
+    ): Candidates = Decoder(spec, spec.shape, infos, "test").decode(buffers, threshold)
 }

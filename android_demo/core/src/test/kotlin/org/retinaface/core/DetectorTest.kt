@@ -23,6 +23,8 @@ class DetectorTest {
         var last = ByteArray(0)
         var closed = false
 
+        override fun resize(shape: Shape) = false
+
         override fun run(input: ByteBuffer): Map<String, ByteBuffer> {
             last = ByteArray(input.remaining()).also { input.duplicate().get(it) }
             return fixed.buffers
@@ -41,7 +43,7 @@ class DetectorTest {
         val detector = FaceDetector(model, spec, "test")
         for (side in listOf(192 to 128, 96 to 64, 192 to 128)) {
             val (width, height) = side
-            val found = detector.detect(BgrImage(width, height))
+            val found = detector.detect(ArgbImage(width, height))
             val face = found.faces.single()
             val factor = width / 96f
             // Anchor 0 of level 16: centre (8, 8), size 64, zero deltas.
@@ -55,7 +57,7 @@ class DetectorTest {
         }
         // A black picture: 0 − mean at scale 1.
         assertArrayEquals(byteArrayOf(-104, -117, -123), model.last.copyOf(3))
-        assertEquals(0, detector.detect(BgrImage(96, 64), scoreThreshold = 0.9).faces.size)
+        assertEquals(0, detector.detect(ArgbImage(96, 64), scoreThreshold = 0.9).faces.size)
         detector.close()
         assertTrue(model.closed)
     }
@@ -65,6 +67,84 @@ class DetectorTest {
         val model = FixedModel(Outputs(ElementType.INT8, 1f, 0), listOf(1, 96, 64, 3))
         val error = assertThrows(SpecException::class.java) { FaceDetector(model, spec, "m") }
         assertEquals("m: input is [1, 96, 64, 3], expected [1, 64, 96, 3]", error.message)
+    }
+
+    /** A network without faces at any shape or at its own only; [follows] false: its outputs stay as they are. */
+    private inner class AnyShapeModel(
+        private val resizes: Boolean,
+        private val follows: Boolean = true,
+    ) : FaceModel {
+        var shapes = listOf(spec.shape)
+        override val input get() =
+            shapes.last().run {
+                TensorInfo(
+                    listOf(1, height, width, 3),
+                    ElementType.INT8,
+                    1f,
+                    0,
+                )
+            }
+        override val outputs get() = infos(if (follows) shapes.last() else spec.shape)
+
+        private fun infos(shape: Shape) =
+            listOf(8, 16, 32)
+                .flatMap { stride ->
+                    listOf("score" to 1, "box" to 4, "landmark" to 10).map { (kind, width) ->
+                        val cells = featureSize(shape.height, stride) * featureSize(shape.width, stride)
+                        "${kind}_$stride" to TensorInfo(listOf(1, cells, 2 * width), ElementType.INT8, 1f, 127)
+                    }
+                }.toMap()
+
+        override fun resize(shape: Shape): Boolean {
+            if (resizes) shapes = shapes + shape
+            return resizes
+        }
+
+        override fun run(input: ByteBuffer): Map<String, ByteBuffer> {
+            assertEquals(this.input.byteSize, input.remaining())
+            return outputs.mapValues { ByteBuffer.allocate(it.value.byteSize) }
+        }
+
+        override fun close() = Unit
+    }
+
+    private fun detectAll(
+        model: AnyShapeModel,
+        size: Shape = spec.shape,
+    ): List<Shape> {
+        val detector = FaceDetector(model, spec, "test", size)
+        for ((width, height) in listOf(960 to 640, 640 to 640, 640 to 640, 100 to 900)) {
+            assertEquals(0, detector.detect(ArgbImage(width, height)).faces.size)
+        }
+        return model.shapes
+    }
+
+    @Test
+    fun picturesAreAnalysedAtTheirOwnShape() {
+        // Own 64×96: 960×640 fills it, a square needs 64×64, and so does a narrow picture.
+        assertEquals(listOf(Shape(64, 96), Shape(64, 64)), detectAll(AnyShapeModel(resizes = true)))
+        val large = detectAll(AnyShapeModel(resizes = true), Shape(256, 192))
+        assertEquals(listOf(Shape(64, 96), Shape(128, 192), Shape(192, 192), Shape(256, 64)), large)
+    }
+
+    @Test
+    fun modelsOfOneShapeKeepIt() {
+        assertEquals(listOf(spec.shape), detectAll(AnyShapeModel(resizes = false)))
+        // Refused by what comes out of it: back to the own shape for good.
+        val broken = detectAll(AnyShapeModel(resizes = true, follows = false))
+        assertEquals(listOf(Shape(64, 96), Shape(64, 64), Shape(64, 96)), broken)
+    }
+
+    @Test
+    fun thePoolLendsWhatFits() {
+        val dropped = ArrayList<Int>()
+        val pool = Pool<Int>(2, dropped::add)
+        assertEquals(null, pool.take { true })
+        listOf(1, 2, 3).forEach(pool::giveBack)
+        assertEquals(listOf(3), dropped)
+        assertEquals(2, pool.take { it % 2 == 0 })
+        assertEquals(listOf(3, 1), dropped)
+        assertEquals(null, pool.take { true })
     }
 
     @Test

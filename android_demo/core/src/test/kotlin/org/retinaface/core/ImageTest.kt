@@ -16,38 +16,64 @@ class ImageTest {
     private fun noise(
         width: Int,
         height: Int,
-    ) = BgrImage(width, height, ByteArray(width * height * 3).also { Random(1).nextBytes(it) })
+    ): ArgbImage {
+        val random = Random(1)
+        return ArgbImage(width, height, IntArray(width * height) { random.nextInt() })
+    }
 
+    private fun grey(vararg values: Int) = IntArray(values.size) { OPAQUE or values[it] * 0x010101 }
+
+    /** The picture inside the network's input: a table that changes nothing but the sign. */
     private fun letterboxed(
-        image: BgrImage,
+        image: ArgbImage,
         width: Int,
         height: Int,
-    ): BgrImage {
-        val out = BgrImage(width, height)
-        Letterbox(image.width, image.height, width, height).apply(image, fillColour(mean), out)
-        return out
+        antialias: Boolean = false,
+    ): ArgbImage {
+        val table = InputTable(List(3) { 0.0 }, TensorInfo(emptyList(), ElementType.INT8, 1f, -128))
+        val out = table.allocate(Shape(height, width))
+        Letterbox(image.width, image.height, width, height, fillColour(mean), antialias).write(image, table, out)
+        assertEquals(0, out.position())
+
+        fun byte(i: Int) = out.get(i) + 128
+
+        fun pixel(i: Int) = OPAQUE or (byte(3 * i + 2) shl 16) or (byte(3 * i + 1) shl 8) or byte(3 * i)
+        return ArgbImage(width, height, IntArray(width * height, ::pixel))
     }
 
     private fun value(
-        image: BgrImage,
+        image: ArgbImage,
         x: Int,
         y: Int,
         channel: Int = 0,
-    ) = image.data[(y * image.width + x) * 3 + channel].toInt() and 0xff
+    ) = (image.pixels[y * image.width + x] shr (8 * channel)) and 0xff
 
     @Test
     fun geometry() {
-        val wide = Letterbox(1000, 500, 640, 640)
+        val wide = Letterbox(1000, 500, 640, 640, 0)
         assertEquals(0.64, wide.scale, 0.0)
         assertEquals(640 to 320, wide.columns to wide.rows)
-        val thin = Letterbox(1, 5000, 640, 320)
+        val thin = Letterbox(1, 5000, 640, 320, 0)
         assertEquals(1 to 320, thin.columns to thin.rows)
+    }
+
+    @Test
+    fun shapesHoldThePicture() {
+        val own = Shape(640, 640)
+        assertEquals(Shape(480, 640), autoShape(480, 640, own))
+        assertEquals(Shape(640, 480), autoShape(640, 480, own))
+        assertEquals(Shape(384, 640), autoShape(720, 1280, own))
+        assertEquals(Shape(64, 640), autoShape(1, 5000, own))
+        // 6000·640 / 10000 = 384 exactly; a row more needs 32 more.
+        assertEquals(Shape(384, 640), autoShape(6000, 10000, own))
+        assertEquals(Shape(416, 640), autoShape(6001, 10000, own))
     }
 
     @Test
     fun sameSizeIsACopy() {
         val image = noise(32, 32)
-        assertArrayEquals(image.data, letterboxed(image, 32, 32).data)
+        val out = letterboxed(image, 32, 32)
+        assertArrayEquals(IntArray(32 * 32) { image.pixels[it] or OPAQUE }, out.pixels)
     }
 
     @Test
@@ -56,86 +82,103 @@ class ImageTest {
         for (y in 16 until 64) for (x in 0 until 32) assertEquals(117, value(out, x, y, 1))
         val tall = letterboxed(noise(10, 20), 64, 32)
         for (y in 0 until 32) for (x in 16 until 64) assertEquals(123, value(tall, x, y, 2))
+        assertEquals(OPAQUE or 0x7b7568, fillColour(mean))
     }
 
     @Test
     fun halvingAverages() {
-        val image = BgrImage(4, 2, ByteArray(24) { (it / 3).toByte() })
-        val out = letterboxed(image, 2, 1)
+        val out = letterboxed(ArgbImage(4, 2, grey(0, 1, 2, 3, 4, 5, 6, 7)), 2, 1)
         // Pixels 0 1 4 5 and 2 3 6 7, rounded half up.
         assertEquals(listOf(3, 5), listOf(value(out, 0, 0), value(out, 1, 0)))
+        // Each channel on its own, up to white.
+        val colours = intArrayOf(0xff0003, 0xff0003, 0xff00ff, 0xff02ff)
+        assertEquals(OPAQUE or 0xff0181, letterboxed(ArgbImage(2, 2, colours), 1, 1).pixels[0])
     }
 
     @Test
     fun antialiasHalvesAsLongAsItCan() {
         // 8×4 to 2×1: means of 2×2, then means of those.
-        val image = BgrImage(8, 4, ByteArray(96))
-        image.data[3] = 62
-        image.data[6] = 64
-        val out = BgrImage(2, 1)
-        Letterbox(8, 4, 2, 1, antialias = true).apply(image, fillColour(mean), out)
+        val image = ArgbImage(8, 4)
+        image.pixels[1] = 62
+        image.pixels[2] = 64
+        val out = letterboxed(image, 2, 1, antialias = true)
         // (62 + 2) / 4 = 16 and 64 / 4 = 16, (16 + 16 + 2) / 4 = 8.
         assertEquals(listOf(8, 0), listOf(value(out, 0, 0), value(out, 1, 0)))
         // Nothing to halve below twice the size, and an odd rest goes.
-        val odd = BgrImage(5, 5, ByteArray(75) { if (it / 15 == 4 || it / 3 % 5 == 4) -1 else 0 })
-        val dropped = BgrImage(2, 2)
-        Letterbox(5, 5, 2, 2, antialias = true).apply(odd, fillColour(mean), dropped)
-        assertArrayEquals(ByteArray(12), dropped.data)
-        val same = BgrImage(8, 4)
-        Letterbox(8, 4, 8, 4, antialias = true).apply(image, fillColour(mean), same)
-        assertArrayEquals(image.data, same.data)
+        val odd = ArgbImage(5, 5, IntArray(25) { if (it / 5 == 4 || it % 5 == 4) -1 else 0 })
+        val dropped = letterboxed(odd, 2, 2, antialias = true)
+        assertArrayEquals(IntArray(4) { OPAQUE }, dropped.pixels)
+        val same = letterboxed(image, 8, 4, antialias = true)
+        assertArrayEquals(IntArray(32) { image.pixels[it] or OPAQUE }, same.pixels)
     }
 
     @Test
     fun doublingInterpolates() {
-        val image = BgrImage(2, 1, byteArrayOf(0, 0, 0, 100, 100, 100))
-        val out = letterboxed(image, 4, 2)
+        val out = letterboxed(ArgbImage(2, 1, grey(0, 100)), 4, 2)
         assertEquals(listOf(0, 25, 75, 100), (0 until 4).map { value(out, it, 0) })
     }
 
     @Test
     fun anotherImageSizeIsRefused() {
-        val letterbox = Letterbox(10, 10, 32, 32)
-        val out = BgrImage(32, 32)
-        assertThrows(IllegalArgumentException::class.java) { letterbox.apply(noise(11, 10), fillColour(mean), out) }
-        assertThrows(
-            IllegalArgumentException::class.java,
-        ) { letterbox.apply(noise(10, 10), fillColour(mean), noise(9, 9)) }
+        val letterbox = Letterbox(10, 10, 32, 32, 0)
+        val table = InputTable(mean, TensorInfo(emptyList(), ElementType.INT8, 1f, 0))
+        val out = table.allocate(Shape(32, 32))
+        assertThrows(IllegalArgumentException::class.java) { letterbox.write(noise(11, 10), table, out) }
+        val larger = table.allocate(Shape(64, 32))
+        assertThrows(IllegalArgumentException::class.java) { letterbox.write(noise(10, 10), table, larger) }
     }
 
     @Test
     fun tableQuantizesHalfUp() {
-        val info = TensorInfo(listOf(1, 1, 2, 3), ElementType.INT8, 2f, -1)
-        val table = InputTable(mean, info)
-        val input = table.allocate()
-        table.fill(BgrImage(2, 1, byteArrayOf(105, 116, 123, -1, 0, 0)), input)
+        val table = InputTable(mean, TensorInfo(emptyList(), ElementType.INT8, 2f, -1))
+        val input = table.allocate(Shape(1, 2))
+        table.write(intArrayOf(0x7b7469, 0x0000ff), 0, 2, input)
         // (105 − 104)/2 = 0.5 → 1, (116 − 117)/2 = −0.5 → 0, 0; (255 − 104)/2 = 75.5 → 76, −58.5 → −58, −61.5 → −61.
         assertEquals(listOf(0, -1, -1, 75, -59, -62), (0 until 6).map { input.get(it).toInt() })
-        assertEquals(0, input.position())
+        assertEquals(6, input.position())
     }
 
     @Test
     fun tableClampsAndKeepsFloats() {
-        val small = InputTable(mean, TensorInfo(listOf(1, 1, 1, 3), ElementType.INT8, 0.1f, 0))
-        val bytes = small.allocate()
-        small.fill(BgrImage(1, 1, byteArrayOf(-1, 0, 123)), bytes)
+        val pixel = intArrayOf(1, 0x7b00ff)
+        val small = InputTable(mean, TensorInfo(emptyList(), ElementType.INT8, 0.1f, 0))
+        val bytes = small.allocate(Shape(1, 1))
+        small.write(pixel, 1, 1, bytes)
         assertEquals(listOf<Byte>(127, -128, 0), (0 until 3).map { bytes.get(it) })
-        val floats = InputTable(mean, TensorInfo(listOf(1, 1, 1, 3), ElementType.FLOAT32, 0f, 0))
-        val values = floats.allocate()
-        floats.fill(BgrImage(1, 1, byteArrayOf(-1, 0, 123)), values)
+        val floats = InputTable(mean, TensorInfo(emptyList(), ElementType.FLOAT32, 0f, 0))
+        val values = floats.allocate(Shape(1, 1))
+        floats.write(pixel, 1, 1, values)
         assertEquals(listOf(151f, -117f, 0f), (0 until 3).map { values.getFloat(it * 4) })
     }
 
     @Test
-    fun argbBecomesBgr() {
-        val image = BgrImage.fromArgb(1, 1, intArrayOf(0x11223344))
-        assertArrayEquals(byteArrayOf(0x44, 0x33, 0x22), image.data)
-        val pixels = IntArray(1)
-        image.toArgb(pixels)
-        assertEquals(0xff223344.toInt(), pixels[0])
-        assertThrows(IllegalArgumentException::class.java) { image.toArgb(IntArray(2)) }
-        assertThrows(IllegalArgumentException::class.java) { BgrImage(2, 2, ByteArray(3)) }
-        assertThrows(IllegalArgumentException::class.java) { BgrImage(0, 2) }
+    fun sizesMustFitThePixels() {
+        assertThrows(IllegalArgumentException::class.java) { ArgbImage(2, 2, IntArray(3)) }
+        assertThrows(IllegalArgumentException::class.java) { ArgbImage(0, 2) }
+    }
+
+    @Test
+    fun facesBecomeSquares() {
+        val image = noise(60, 40)
+        val before = image.pixels.clone()
+        // 20 wide, 24 high; with the margin x 7-33 and y 4-36 (whole pixels), squares of 32/6 → 6 pixels.
+        pixelate(image, listOf(Face(0, 10f, 8f, 30f, 32f, 1f, FloatArray(10))))
+        for (y in 0 until 40) {
+            for (x in 0 until 60) {
+                val at = y * 60 + x
+                if (x in 7 until 33 && y in 4 until 36) {
+                    val corner = (4 + (y - 4) / 6 * 6) * 60 + 7 + (x - 7) / 6 * 6
+                    assertEquals("$x $y", image.pixels[corner], image.pixels[at])
+                } else {
+                    assertEquals("$x $y", before[at], image.pixels[at])
+                }
+            }
+        }
+        val blue = (0 until 36).map { before[(4 + it / 6) * 60 + 7 + it % 6] and 0xff }
+        assertEquals(blue.sum() / 36, image.pixels[4 * 60 + 7] and 0xff)
+        // Beyond the picture there is nothing to do, and nothing fails.
+        val edge = Face(0, 50f, 30f, 60f, 40f, 1f, FloatArray(10))
+        pixelate(image, listOf(edge, Face(0, 0f, 0f, 0f, 0f, 1f, FloatArray(10))))
     }
 
     /** Planes of a random image with padding between rows and between samples. */
@@ -250,61 +293,49 @@ class ImageTest {
     }
 
     @Test
+    fun cutOutPlanes() {
+        val whole = planes(8, 6, 2, 3)
+        val (y, u, v) = whole
+        val (cutY, cutU, cutV) =
+            whole.mapIndexed { i, plane ->
+                val (left, top) = if (i == 0) 2 to 4 else 1 to 2
+                val start = top * plane.rowStride + left * plane.pixelStride
+                YuvPlane(plane.bytes, plane.rowStride, plane.pixelStride, start)
+            }
+        val all = YuvConverter().convert(y, u, v, 8, 6, 0)
+        val part = YuvConverter().convert(cutY, cutU, cutV, 5, 2, 0)
+        assertArrayEquals(IntArray(10) { all.pixels[(4 + it / 5) * 8 + 2 + it % 5] }, part.pixels)
+        assertEquals(0, y.bytes.position())
+    }
+
+    @Test
     fun frameSize() {
-        val sizes = listOf(1920 to 1080, 640 to 480, 480 to 640, 320 to 240, 1280 to 720)
-        assertEquals(640 to 480, pickFrameSize(sizes))
-        assertEquals(1920 to 1080, pickFrameSize(sizes, 2000))
-        assertEquals(null, pickFrameSize(emptyList()))
+        val sizes = listOf(1920 to 1080, 640 to 480, 480 to 480, 480 to 640, 320 to 240, 1280 to 720, 2048 to 1536)
+        assertEquals(640 to 480, pickFrameSize(sizes, 4.0 / 3))
+        assertEquals(2048 to 1536, pickFrameSize(sizes, 4032.0 / 3024, 1000))
+        assertEquals(1280 to 720, pickFrameSize(sizes, 16.0 / 9))
+        // None is large enough: the largest of the nearest aspect.
+        assertEquals(2048 to 1536, pickFrameSize(sizes, 4.0 / 3, 2000))
+        // None has the aspect: the nearest one.
+        assertEquals(1280 to 720, pickFrameSize(sizes, 2.1))
+        assertEquals(640 to 480, pickFrameSize(listOf(480 to 480, 720 to 480, 640 to 480), 1.3))
+        assertEquals(null, pickFrameSize(emptyList(), 1.0))
     }
 
     @Test
     fun exifOrientations() {
         // Stored 2×1, pixels a b.
-        val image = BgrImage(2, 1, byteArrayOf(1, 1, 1, 2, 2, 2))
+        val image = ArgbImage(2, 1, intArrayOf(1, 2))
         val expected =
             mapOf(1 to "1 2", 2 to "2 1", 3 to "2 1", 4 to "1 2", 5 to "1|2", 6 to "1|2", 7 to "2|1", 8 to "2|1")
         for ((orientation, text) in expected) {
-            val out = Exif.upright(image, orientation)
-            val pixels = (0 until 2).map { out.data[it * 3].toInt() }
-            assertEquals("$orientation", text, pixels.joinToString(if (out.width == 2) " " else "|"))
+            val out = upright(image, orientation)
+            assertEquals("$orientation", text, out.pixels.joinToString(if (out.width == 2) " " else "|"))
         }
-        assertSame(image, Exif.upright(image, 9))
+        for (none in listOf(0, 1, 9, -1)) assertSame(image, upright(image, none))
     }
 
-    @Test
-    fun exifTag() {
-        for (bigEndian in listOf(true, false)) {
-            for (orientation in 1..8) assertEquals(orientation, Exif.orientation(jpeg(orientation, bigEndian)))
-        }
-        assertEquals(1, Exif.orientation(jpeg(9, true)))
-        val whole = jpeg(6, true)
-        for (length in 0 until whole.size - 8) assertEquals(1, Exif.orientation(whole.copyOf(length)))
-        assertEquals(1, Exif.orientation("GIF89a".toByteArray()))
-    }
-
-    private fun jpeg(
-        orientation: Int,
-        bigEndian: Boolean,
-    ): ByteArray {
-        fun u16(value: Int) =
-            if (bigEndian) {
-                byteArrayOf((value shr 8).toByte(), value.toByte())
-            } else {
-                byteArrayOf(
-                    value.toByte(),
-                    (
-                        value shr
-                            8
-                    ).toByte(),
-                )
-            }
-
-        fun u32(value: Int) = if (bigEndian) u16(value shr 16) + u16(value) else u16(value) + u16(value shr 16)
-        val tiff =
-            (if (bigEndian) "MM" else "II").toByteArray() + u16(42) + u32(8) + u16(1) +
-                u16(0x0112) + u16(3) + u32(1) + u16(orientation) + u16(0)
-        val body = "Exif".toByteArray() + byteArrayOf(0, 0) + tiff
-        val start = byteArrayOf(-1, 0xd8.toByte(), -1, 0xe0.toByte(), 0, 4, 0, 0, -1, 0xe1.toByte())
-        return start + byteArrayOf(0, (body.size + 2).toByte()) + body
+    private companion object {
+        const val OPAQUE = 0xff shl 24
     }
 }

@@ -1,0 +1,6 @@
+package android.content;
+
+/** Fake, see Activity. */
+public abstract class ContextWrapper extends Context {
+    public ContextWrapper(Context base) {}
+}
