@@ -42,7 +42,8 @@ from rf_keras.evaluation.ground_truth import Truth, read_truth
 from rf_keras.evaluation.scoring import AP_SCORE_THRESHOLD, evaluate
 from rf_keras.synthetic import synthetic_dir
 from tflite.command import option, start
-from tflite.images import expand_inputs, read_image
+from tflite.finding import expand_inputs
+from tflite.images import read_image
 from tflite.postprocess import Detections
 from tflite.spec import read_spec
 

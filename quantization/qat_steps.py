@@ -20,7 +20,7 @@ from rf_keras.history import images_seen, part
 from rf_keras.model_file import load_model, save_model
 from rf_keras.run_dir import BEST, LAST
 from rf_keras.wider import LabelError, Sample, read_labels
-from tflite.images import expand_inputs
+from tflite.finding import expand_inputs
 
 ORIGINAL = "original.keras"  # the folded float network that the run imitates
 START = "start.keras"  # the folded, equalized network with its ranges, before the first step

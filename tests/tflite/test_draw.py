@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests.tflite.conftest import photo
-from tflite.draw import BLUR_CELLS, BOX_COLOR, LANDMARK_COLORS, blur_faces, draw_detections
+from tflite.draw import BOX_COLOR, LANDMARK_COLORS, draw_detections
 from tflite.postprocess import Detections
 
 
@@ -34,19 +34,3 @@ def test_far_landmarks_do_not_break_drawing() -> None:
 def test_nothing_to_draw() -> None:
     image = photo(20, 20)
     np.testing.assert_array_equal(draw_detections(image, detections()), image)
-    np.testing.assert_array_equal(blur_faces(image, detections()), image)
-
-
-def test_blur_leaves_few_colours_in_the_face_and_the_rest_untouched() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
-    blurred = blur_faces(image, detections((40, 60, 120, 160)))
-    face = blurred[60:160, 40:120].reshape(-1, 3)
-    assert len(np.unique(face, axis=0)) <= BLUR_CELLS**2
-    outside = np.ones((200, 200), bool)
-    outside[45:175, 28:132] = False  # the box and 15 % on every side
-    np.testing.assert_array_equal(blurred[outside], image[outside])
-
-
-def test_blur_at_the_edge_and_of_an_empty_box() -> None:
-    image = photo(50, 50)
-    assert blur_faces(image, detections((0, 0, 30, 30), (50, 50, 50, 50), (10, 10, 10, 10))).shape == image.shape
