@@ -87,8 +87,8 @@ class DetectOptions:
     )
     any_rotation: bool = option(
         False,
-        "detect on four turns of each picture, in four times the time; without it only points of upright faces are "
-        "right: those of a face that lies or stands on its head are not",
+        "detect on four turns of each picture, in four times the time; without it lying faces are often "
+        "missed, and the points of faces on their heads are wrong",
     )
     score_threshold: float | None = option(
         None, "smallest probability of a face, 0-1 (the model's where not given)", low=0, high=1
