@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 from typing import Any
 
 from tflite.messages import one_line
+
+ENTRY_POINTS = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
 
 
 def parse_delegate(text: str) -> tuple[str, dict[str, str]]:
@@ -36,6 +39,10 @@ def load_delegate(module: str, text: str) -> tuple[Any | None, str]:
     """
     path, options = parse_delegate(text)
     try:
+        # First by itself: the interpreter's own loader leaves half an object behind, which complains when it goes.
+        library = ctypes.CDLL(path)
+        if missing := [name for name in ENTRY_POINTS if not hasattr(library, name)]:
+            return None, f"the library has no {missing[0]}, expected a delegate"
         if module == "tensorflow.lite":
             load = importlib.import_module("tensorflow").lite.experimental.load_delegate
         else:

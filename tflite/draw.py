@@ -15,7 +15,8 @@ Color = tuple[int, int, int]
 BOX_COLOR = (0, 220, 0)
 # Left eye, right eye, nose, left and right mouth corner: told apart, so that a swap is seen at once. BGR.
 LANDMARK_COLORS = ((0, 0, 255), (0, 255, 255), (255, 0, 255), (0, 160, 0), (255, 0, 0))
-EDGE_COLOR = (0, 0, 0)  # around points and below text: they are seen on any ground
+EDGE_COLOR = (0, 0, 0)  # around points: they are seen on any ground
+DARK_INK, LIGHT_INK = (0, 0, 0), (255, 255, 255)  # of text, on bright and on dark labels
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 FONT_HEIGHT = 22  # pixels of a capital at scale 1
 PICTURE_SIDE = 400  # pixels of the shorter side for one pixel of line
@@ -59,14 +60,17 @@ def draw_detections(image: np.ndarray, detections: Detections, tracks: Sequence[
 
 
 def label_place(size: tuple[int, int], box: tuple[int, int, int, int], image_size: tuple[int, int]) -> tuple[int, int]:
-    """Top left corner of a label of `size` (width, height): above its box, else inside it, wholly in the picture.
+    """Top left corner of a label of `size` (width, height), wholly in the picture: above its box, else below, else inside.
 
     Args:
         box: x1, y1, x2, y2.
         image_size: (height, width), at least the label's.
     """
     width, height = size
-    y = box[1] - height if box[1] - height >= 0 else box[1]
+    if box[1] >= height:
+        y = box[1] - height
+    else:
+        y = box[3] + 1 if box[3] + 1 + height <= image_size[0] else box[1]
     return min(max(box[0], 0), image_size[1] - width), min(max(y, 0), image_size[0] - height)
 
 
@@ -87,4 +91,6 @@ def _label(canvas: np.ndarray, text: str, box: tuple[int, int, int, int], height
         return
     x, y = label_place(size, box, (canvas.shape[0], canvas.shape[1]))
     cv2.rectangle(canvas, (x, y), (x + size[0] - 1, y + size[1] - 1), color, -1)
-    cv2.putText(canvas, text, (x + pad, y + pad + capital), FONT, scale, EDGE_COLOR, thickness, cv2.LINE_AA)
+    blue, green, red = color
+    ink = DARK_INK if 0.1 * blue + 0.6 * green + 0.3 * red > 100 else LIGHT_INK
+    cv2.putText(canvas, text, (x + pad, y + pad + capital), FONT, scale, ink, thickness, cv2.LINE_AA)

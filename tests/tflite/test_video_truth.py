@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.tflite.stub import FakeCamera, stub  # noqa: F401  # a fixture
+from tests.tflite.stub import FakeCamera
 from tests.tflite.videos import CONTAINERS, with_index_first, with_slow_half, write_video
 from tflite.decoder_log import DecoderLog
 from tflite.detect import DetectOptions, detect_files
@@ -51,7 +51,7 @@ def test_a_truncated_video(
     whole: dict[str, bytes],
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
-    stub: None,  # noqa: F811
+    stub: None,
 ) -> None:
     path = tmp_path / f"v{suffix}"
     path.write_bytes(whole[suffix][: int(share * len(whole[suffix]))])
@@ -70,7 +70,7 @@ def test_a_video_with_a_hole(
     whole: dict[str, bytes],
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
-    stub: None,  # noqa: F811
+    stub: None,
 ) -> None:
     data, path = whole[suffix], tmp_path / f"v{suffix}"
     start, size = int(share * len(data)), len(data) // 25
@@ -88,7 +88,7 @@ def test_a_whole_video_gives_no_warning(
     whole: dict[str, bytes],
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
-    stub: None,  # noqa: F811
+    stub: None,
 ) -> None:
     (tmp_path / f"v{suffix}").write_bytes(whole[suffix])
     code, found, printed = detect(tmp_path / f"v{suffix}", capfd)
@@ -122,7 +122,7 @@ def test_each_so_many_th_frame_or_so_many_per_second(
     assert [frame.number for frame in frames] == numbers
 
 
-def test_cases_of_users(shared_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], stub: None) -> None:  # noqa: F811
+def test_cases_of_users(shared_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], stub: None) -> None:
     cases = shared_data.parent / "cases"
     for name, read in (("trunc.avi", 50), ("trunc.mkv", 48), ("hole.mp4", 49)):
         jsonl = tmp_path / f"{name}.jsonl"
@@ -138,7 +138,7 @@ def test_a_cameras_times_are_the_clocks_and_unplugged_it_loses_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
-    stub: None,  # noqa: F811
+    stub: None,
 ) -> None:
     monkeypatch.setattr(cv2, "VideoCapture", FakeCamera)
     output, jsonl = tmp_path / "o.avi", tmp_path / "f.jsonl"
@@ -203,7 +203,7 @@ def test_a_running_camera_ended_by_a_signal_leaves_whole_files(root: Path, tmp_p
     ("gopher://host/v", "no known kind of stream"),
     ("/dev/video99", "cannot open the camera"),
 ])  # fmt: skip
-def test_what_cannot_be_opened(name: str, message: str, capfd: pytest.CaptureFixture[str], stub: None) -> None:  # noqa: F811
+def test_what_cannot_be_opened(name: str, message: str, capfd: pytest.CaptureFixture[str], stub: None) -> None:
     assert detect_files(DetectOptions((name,))) == 1
     printed = capfd.readouterr().err
     assert message in printed and "VIDEOIO" not in printed
