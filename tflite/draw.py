@@ -60,7 +60,7 @@ def draw_detections(image: np.ndarray, detections: Detections, tracks: Sequence[
 
 
 def label_place(size: tuple[int, int], box: tuple[int, int, int, int], image_size: tuple[int, int]) -> tuple[int, int]:
-    """Top left corner of a label of `size` (width, height), wholly in the picture: above its box, else below, else inside.
+    """Top left corner of a label of `size` (width, height), wholly in the picture: above its box, below or inside.
 
     Args:
         box: x1, y1, x2, y2.

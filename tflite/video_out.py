@@ -184,7 +184,11 @@ class VideoSink:
         if writer.codec not in BROWSER_CODECS:
             self._tell(
                 f"{self._name}: written as {writer.codec}, which browsers do not play; "
-                + ("pip install av for H.264, or --output with .webm" if suffix in H264_SUFFIXES else ".webm they play")
+                + (
+                    "pip install 'retinaface-keras[video]' for H.264, or --output with .webm"
+                    if suffix in H264_SUFFIXES
+                    else ".webm they play"
+                )
             )
         return writer
 
