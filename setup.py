@@ -75,5 +75,13 @@ setup(
         f"ai-edge-litert>=1.4,<3; {LITERT}",
         f"tflite-runtime>=2.14; {TFLITE_RUNTIME}",
     ],
-    extras_require={"train": TRAIN, "pretrained": PRETRAINED, "onnx": PRETRAINED, "dev": DEV},
+    # video: H.264, which browsers play; OpenCV's wheels cannot write it. heif: the pictures of iPhones.
+    extras_require={
+        "train": TRAIN,
+        "pretrained": PRETRAINED,
+        "onnx": PRETRAINED,
+        "video": ["av>=12"],
+        "heif": ["pillow-heif>=0.16"],
+        "dev": DEV,
+    },
 )

@@ -43,7 +43,8 @@ from rf_keras.evaluation.scoring import AP_SCORE_THRESHOLD, evaluate
 from rf_keras.synthetic import synthetic_dir
 from tflite.benchmark import machine
 from tflite.command import option, start
-from tflite.images import expand_inputs, read_image
+from tflite.finding import expand_inputs
+from tflite.images import read_image
 from tflite.onnx_runtimes import onnx_session, onnx_spec
 from tflite.postprocess import Detections
 from tflite.spec import ModelSpec, read_spec

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from rf_keras.selection import evenly_spaced
-from tflite.images import ImageError, expand_inputs, read_image
+from tflite.finding import expand_inputs
+from tflite.images import ImageError, read_image
 from tflite.messages import note
 from tflite.preprocess import letterbox
 from tflite.spec import ModelSpec

@@ -24,7 +24,7 @@ from rf_keras.labels import MAX_MISSING, NoLabels, Sample, read_labels
 from rf_keras.labels.pictures import looks
 from rf_keras.model_file import load_model, save_model
 from rf_keras.run_dir import BEST, LAST
-from tflite.images import expand_inputs
+from tflite.finding import expand_inputs
 
 ORIGINAL = "original.keras"  # the folded float network that the run imitates
 START = "start.keras"  # the folded, equalized network with its ranges, before the first step

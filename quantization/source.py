@@ -16,7 +16,7 @@ from rf_keras.run_dir import BEST, CONFIG, LAST, newest_run
 from rf_keras.synthetic import DEFAULT_SIZE as SYNTHETIC_SIZE
 from rf_keras.synthetic import synthetic_dir
 from rf_keras.weights_files import is_shipped, shipped_weights
-from tflite.images import images_below
+from tflite.finding import images_below
 from tflite.messages import one_line
 
 SHIPPED_WEIGHTS = "retinaface_fast.keras"

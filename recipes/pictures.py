@@ -23,7 +23,8 @@ from rf_keras.labels import format_label
 from tflite.command import option, start
 from tflite.detector import FaceDetector
 from tflite.files import write_text
-from tflite.images import ImageError, expand_inputs, read_image
+from tflite.finding import expand_inputs
+from tflite.images import ImageError, read_image
 from tflite.shipped import DEFAULT_MODEL
 
 FRAME = 0.25  # of the longer side, on each side of the picture

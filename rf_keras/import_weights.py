@@ -15,7 +15,8 @@ from pathlib import Path
 from rf_keras.config import ACTIVATIONS, Anchors, ModelConfig, format_anchors, parse_anchor_sizes
 from rf_keras.selection import evenly_spaced
 from tflite.command import option, start
-from tflite.images import IMAGE_SUFFIXES, images_below
+from tflite.finding import images_below
+from tflite.images import IMAGE_SUFFIXES
 from tflite.messages import printable
 
 CHECK_IMAGES = 60

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tflite.decode import decode_outputs
+from tflite.delegates import parse_delegate
 from tflite.images import image_array
 from tflite.interpreter import ModelError, load_interpreter
 from tflite.messages import one_line, printable
@@ -64,6 +65,8 @@ class FaceDetector:
             picture at the model's own scale (`tflite.shapes.auto_shape`): the same faces without computing the empty
             part; (height, width), multiples of 32 from 64 to 1,280: every picture is scaled to fit it; None, the
             model's own, as a file that runs at no other has it anyway.
+        delegate: PATH[:key=value…] of a shared library that runs the network on an accelerator, through the
+            interpreter's load_delegate. Where it cannot be used, the CPU is, and `interpreter_name` says why.
 
     Attributes:
         spec: the model's metadata: its own input size, default thresholds, …
@@ -75,7 +78,7 @@ class FaceDetector:
     Raises:
         tflite.spec.SpecError: no TFLite model, or its metadata is missing or invalid.
         ModelError: no interpreter loads it, its tensors contradict the metadata, or it does not run at `input_size`.
-        ValueError: `num_threads` or `input_size` is none.
+        ValueError: `num_threads`, `input_size` or `delegate` is none.
 
     A detector may be shared between threads: a lock lets one call in at a time. For parallel work make one per thread,
     or one per process: it can be pickled, and a forked process loads the model anew on its first call.
@@ -86,11 +89,15 @@ class FaceDetector:
         model: str | Path | bytes | None = None,
         num_threads: int | None = None,
         input_size: InputSize = AUTO,
+        delegate: str | None = None,
     ) -> None:
         if num_threads is not None and num_threads < 1:
             raise ValueError(f"num_threads is {num_threads}, expected at least 1")
         self.num_threads = num_threads or default_threads()
         self.input_size = check_input_size(input_size)
+        if delegate is not None:
+            parse_delegate(delegate)
+        self.delegate = delegate
         if isinstance(model, bytes):
             self.name, self._model = "model", model
         else:
@@ -113,7 +120,7 @@ class FaceDetector:
 
     def _load(self) -> Prepared:
         """One more interpreter, at the model's own shape, checked against the metadata."""
-        interpreter, self.interpreter_name = load_interpreter(self._model, self.num_threads, self.name)
+        interpreter, self.interpreter_name = load_interpreter(self._model, self.num_threads, self.name, self.delegate)
         return Prepared(interpreter, self.spec, self.name, self._own)
 
     def input_shape(self, image_height: int, image_width: int) -> tuple[int, int]:
@@ -279,7 +286,7 @@ class FaceDetector:
         """What another process needs to load the same model: pickling, `multiprocessing` with spawn."""
         if not self._model:
             raise ValueError("the detector is closed and cannot be pickled")
-        return {key: self.__dict__[key] for key in ("name", "num_threads", "input_size", "_model")}
+        return {key: self.__dict__[key] for key in ("name", "num_threads", "input_size", "delegate", "_model")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -1,51 +1,96 @@
-"""Draw detections onto an image, or make the faces unrecognisable."""
+"""Draw detections onto an image."""
 
 from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from tflite.postprocess import Detections
 
+Color = tuple[int, int, int]
+
 BOX_COLOR = (0, 220, 0)
 # Left eye, right eye, nose, left and right mouth corner: told apart, so that a swap is seen at once. BGR.
 LANDMARK_COLORS = ((0, 0, 255), (0, 255, 255), (255, 0, 255), (0, 160, 0), (255, 0, 0))
-BLUR_CELLS = 6  # colours left across a face: too few for a person or a program to recognise
-BLUR_MARGIN = 0.15  # of the box, added on every side: boxes end at the forehead
+EDGE_COLOR = (0, 0, 0)  # around points: they are seen on any ground
+DARK_INK, LIGHT_INK = (0, 0, 0), (255, 255, 255)  # of text, on bright and on dark labels
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+FONT_HEIGHT = 22  # pixels of a capital at scale 1
+PICTURE_SIDE = 400  # pixels of the shorter side for one pixel of line
+THINNEST_TEXT = 6  # pixels of height; below that no text is drawn
+HUE_STEP = 0.381966  # of the circle, the golden angle: neighbouring tracks differ
 
 
-def draw_detections(image: np.ndarray, detections: Detections) -> np.ndarray:
-    """A copy of the uint8 BGR `image` with boxes, scores and landmarks; line width grows with the image."""
-    canvas = image.copy()
-    thickness = max(1, round(min(image.shape[:2]) / 400))
-    limit = 4 * max(image.shape[:2])  # OpenCV overflows on far coordinates
-    for box, score, points in zip(detections.boxes, detections.scores, detections.landmarks, strict=True):
-        x1, y1, x2, y2 = (int(v) for v in np.clip(np.rint(box), -limit, limit))
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), BOX_COLOR, thickness)
-        size = min(max((x2 - x1) / 160, 0.3 * thickness), 1.0 * thickness)
-        cv2.putText(
-            canvas, f"{score:.2f}", (x1, max(y1 - 2, 8)), cv2.FONT_HERSHEY_SIMPLEX, size, BOX_COLOR, 1, cv2.LINE_AA
-        )
-        radius = max(1, round((x2 - x1) / 40))
-        for (x, y), color in zip(np.clip(np.rint(points), -limit, limit), LANDMARK_COLORS, strict=True):
-            cv2.circle(canvas, (int(x), int(y)), radius, color, -1)
-    return canvas
+def track_color(track: int) -> Color:
+    """BGR, bright, the same for the same number."""
+    red, green, blue = (round(255 * value) for value in colorsys.hsv_to_rgb(track * HUE_STEP % 1, 0.85, 1.0))
+    return blue, green, red
 
 
-def blur_faces(image: np.ndarray, detections: Detections) -> np.ndarray:
-    """A copy of the uint8 BGR `image` in which each face, with a margin, is reduced to a few cells of colour.
+def draw_detections(image: np.ndarray, detections: Detections, tracks: Sequence[int] | None = None) -> np.ndarray:
+    """A copy of the uint8 BGR `image` with boxes, scores and landmarks.
 
-    Averages over cells instead of a Gaussian blur, which can be undone in part.
+    Lines, text and points grow with the picture, and stay small beside a small face.
+
+    Args:
+        tracks: number of each face, shown with its score; the box has a colour of its own.
     """
     canvas = image.copy()
-    height, width = image.shape[:2]
-    for x1, y1, x2, y2 in detections.boxes.astype(np.float64):
-        dx, dy = BLUR_MARGIN * (x2 - x1), BLUR_MARGIN * (y2 - y1)
-        left, top = max(int(x1 - dx), 0), max(int(y1 - dy), 0)
-        right, bottom = min(int(np.ceil(x2 + dx)), width), min(int(np.ceil(y2 + dy)), height)
-        if right <= left or bottom <= top:
-            continue  # a box clipped to nothing
-        face = canvas[top:bottom, left:right]
-        cells = cv2.resize(face, (BLUR_CELLS, BLUR_CELLS), interpolation=cv2.INTER_AREA)
-        face[...] = cv2.resize(cells, (right - left, bottom - top), interpolation=cv2.INTER_NEAREST)
+    limit = 4 * max(image.shape[:2])  # OpenCV overflows on far coordinates
+    unit = max(1, round(min(image.shape[:2]) / PICTURE_SIDE))
+    labels: list[tuple[str, tuple[int, int, int, int], float, Color]] = []
+    for i, (box, points) in enumerate(zip(detections.boxes, detections.landmarks, strict=True)):
+        x1, y1, x2, y2 = (int(v) for v in np.clip(np.rint(box), -limit, limit))
+        side = max(x2 - x1, y2 - y1)
+        color = BOX_COLOR if tracks is None else track_color(tracks[i])
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), color, max(1, min(unit, round(side / 24))))
+        radius = max(1, min(round(side / 36), 4 * unit))
+        for (x, y), inner in zip(np.clip(np.rint(points), -limit, limit), LANDMARK_COLORS, strict=True):
+            if radius > 1:
+                cv2.circle(canvas, (int(x), int(y)), radius + max(1, radius // 4), EDGE_COLOR, -1, cv2.LINE_AA)
+            cv2.circle(canvas, (int(x), int(y)), radius, inner, -1)
+        text = f"{detections.scores[i]:.2f}" if tracks is None else f"#{tracks[i]} {detections.scores[i]:.2f}"
+        labels.append((text, (x1, y1, x2, y2), min(max(0.11 * side, 9.0, 5.0 * unit), 14.0 * unit), color))
+    for text, corners, height, color in labels:  # last: no box crosses a text
+        _label(canvas, text, corners, height, color)
     return canvas
+
+
+def label_place(size: tuple[int, int], box: tuple[int, int, int, int], image_size: tuple[int, int]) -> tuple[int, int]:
+    """Top left corner of a label of `size` (width, height), wholly in the picture: above its box, below or inside.
+
+    Args:
+        box: x1, y1, x2, y2.
+        image_size: (height, width), at least the label's.
+    """
+    width, height = size
+    if box[1] >= height:
+        y = box[1] - height
+    else:
+        y = box[3] + 1 if box[3] + 1 + height <= image_size[0] else box[1]
+    return min(max(box[0], 0), image_size[1] - width), min(max(y, 0), image_size[0] - height)
+
+
+def _label(canvas: np.ndarray, text: str, box: tuple[int, int, int, int], height: float, color: Color) -> None:
+    scale = height / FONT_HEIGHT
+    thickness = max(1, round(height / 10))
+    (width, capital), below = cv2.getTextSize(text, FONT, scale, thickness)
+    pad = max(1, round(height / 6))
+    room = min((canvas.shape[1] - 2 * pad) / width, (canvas.shape[0] - 2 * pad) / (capital + below))
+    if room < 1:
+        height *= room
+        if height < THINNEST_TEXT:
+            return
+        scale, thickness = height / FONT_HEIGHT, 1
+        (width, capital), below = cv2.getTextSize(text, FONT, scale, thickness)
+    size = width + 2 * pad, capital + 2 * pad
+    if size[0] > canvas.shape[1] or size[1] > canvas.shape[0]:
+        return
+    x, y = label_place(size, box, (canvas.shape[0], canvas.shape[1]))
+    cv2.rectangle(canvas, (x, y), (x + size[0] - 1, y + size[1] - 1), color, -1)
+    blue, green, red = color
+    ink = DARK_INK if 0.1 * blue + 0.6 * green + 0.3 * red > 100 else LIGHT_INK
+    cv2.putText(canvas, text, (x + pad, y + pad + capital), FONT, scale, ink, thickness, cv2.LINE_AA)

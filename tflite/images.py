@@ -1,14 +1,13 @@
-"""Pictures as files: read one, write one, find those that paths, folders and patterns name."""
+"""Pictures as files: read one, write one."""
 
 from __future__ import annotations
 
 import contextlib
-import glob
 import io
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,13 +15,19 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile
 
-from tflite.files import free_name, replacing
+from tflite.files import replacing
+from tflite.heif import formats_of
 from tflite.messages import one_line, printable
 
 # Named so that Pillow never hands a file to a plugin that runs another program (EPS starts Ghostscript).
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"),
+    *(".jfif", ".jpe", ".mpo", ".avif"),
+)
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")  # where pillow-heif is installed
 LARGEST_PIXELS = 256_000_000  # three quarters of a GB in memory; the largest sensors of phones have 200 million
+HEAD = 256  # bytes that tell the formats in MP4's container apart
 END_OF_JPEG = b"\xff\xd9"
 ORIENTATION = 0x0112  # EXIF's and TIFF's tag
 BITS_PER_SAMPLE, LARGEST_SAMPLE = 258, 281  # TIFF's tags
@@ -49,14 +54,16 @@ def _own_limit() -> Iterator[None]:
 
 
 def open_image(source: BinaryIO) -> ImageFile.ImageFile:
-    """A picture of one of `FORMATS` of which only the header is read.
+    """A picture of one of `FORMATS`, AVIF or HEIC of which only the header is read.
 
     Raises:
-        ValueError: it has more than `LARGEST_PIXELS`.
+        ValueError: it has more than `LARGEST_PIXELS`, or needs a package that is not installed.
         Exception: anything that Pillow's readers raise on what is no picture.
     """
+    extra = formats_of(source.read(HEAD))
+    source.seek(0)
     with _own_limit():
-        image = Image.open(source, formats=FORMATS)
+        image = Image.open(source, formats=(*FORMATS, *extra))
     width, height = image.size
     if width * height > LARGEST_PIXELS:
         raise ValueError(f"{width}×{height} pixels are more than the {LARGEST_PIXELS // 10**6} million read here")
@@ -260,46 +267,3 @@ def write_image(path: Path, image: np.ndarray) -> None:
         raise ImageError(f"{path}: cannot write this image format, expected e.g. .jpg or .png")
     with replacing(path, durable=False) as temporary:
         temporary.write_bytes(data.tobytes())
-
-
-def expand_inputs(arguments: Sequence[str]) -> tuple[list[tuple[Path, Path]], list[str]]:
-    """Files named by paths, folders (searched recursively for `IMAGE_SUFFIXES`) and glob patterns.
-
-    Returns:
-        (path, name for the output relative to an output folder) in the order given, folders and patterns sorted, each
-        file once and each name once; and one line for each argument that gives no file, and for each folder that
-        cannot be read.
-    """
-    found: dict[Path, Path] = {}
-    taken: set[Path] = set()
-    numbers: dict[Path, int] = {}
-    errors: list[str] = []
-    for argument in arguments:
-        path = Path(argument)
-        if path.is_dir():
-            unreadable: list[str] = []
-            matches = [(p, p.relative_to(path)) for p in images_below(path, unreadable)]
-            errors += unreadable
-            if not matches and not unreadable:
-                errors.append(f"{printable(argument)}: no image in the folder, expected {' '.join(IMAGE_SUFFIXES)}")
-        elif glob.has_magic(argument) and not path.exists():
-            paths = map(Path, sorted(glob.glob(argument, recursive=True)))  # noqa: PTH207 (Path.glob takes no absolute one)
-            matches = [(p, Path(p.name)) for p in paths if p.is_file()]
-            if not matches:
-                errors.append(f"{printable(argument)}: no file matches the pattern")
-        else:
-            matches = [(path, Path(path.name))]
-        for p, name in matches:
-            if p not in found:
-                found[p] = free_name(name, taken, numbers)
-    return list(found.items()), errors
-
-
-def images_below(folder: Path, errors: list[str]) -> list[Path]:
-    """Files with `IMAGE_SUFFIXES` in the folder and below it, sorted; a line in `errors` for each unreadable folder."""
-
-    def note(error: OSError) -> None:
-        errors.append(f"{printable(error.filename)}: cannot read the folder ({error.strerror})")
-
-    below = (Path(top) / name for top, _, names in os.walk(folder, onerror=note) for name in names)
-    return sorted(path for path in below if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())

@@ -7,8 +7,9 @@ import importlib.util
 import sys
 from typing import Any
 
+from tflite.delegates import load_delegate, parse_delegate
 from tflite.held_stderr import without_information
-from tflite.messages import one_line
+from tflite.messages import one_line, printable
 
 # Fastest first: tflite-runtime 2.14 does not hand int8 graphs to XNNPACK. TensorFlow only if nothing lighter is there.
 INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite")
@@ -34,7 +35,9 @@ def _interpreter_class(module: str) -> Any:
     return importlib.import_module(module).Interpreter
 
 
-def load_interpreter(model: bytes, num_threads: int, name: str = "model") -> tuple[Any, str]:
+def load_interpreter(
+    model: bytes, num_threads: int, name: str = "model", delegate: str | None = None
+) -> tuple[Any, str]:
     """An interpreter with its tensors allocated.
 
     Tries `INTERPRETERS` in order. An interpreter that is installed but fails to import or to load the model is passed
@@ -44,9 +47,11 @@ def load_interpreter(model: bytes, num_threads: int, name: str = "model") -> tup
         model: the .tflite file's bytes.
         num_threads: CPU threads, at least 1.
         name: what to call the model in errors.
+        delegate: PATH[:key=value…] of a shared library to run the network with. Where it cannot be used, the CPU is.
 
     Returns:
-        The interpreter, and its package's name with version, e.g. "ai_edge_litert 2.3.0".
+        The interpreter, and its package's name with version, e.g. "ai_edge_litert 2.3.0"; with a delegate followed by
+        " with PATH", or by " without PATH (reason)".
 
     Raises:
         ModelError: no interpreter is installed, or none loads this model; each one's reason is given.
@@ -58,16 +63,40 @@ def load_interpreter(model: bytes, num_threads: int, name: str = "model") -> tup
             continue
         try:
             interpreter_class = _interpreter_class(module)
-            with without_information():  # LiteRT tells that it made its XNNPACK delegate
-                interpreter = interpreter_class(model_content=model, num_threads=num_threads)
-                interpreter.allocate_tensors()
+            if delegate is not None:
+                interpreter, how = _with_delegate(interpreter_class, module, model, num_threads, delegate)
+            else:
+                interpreter, how = None, ""
+            if interpreter is None:
+                with without_information():  # LiteRT tells that it made its XNNPACK delegate
+                    interpreter = interpreter_class(model_content=model, num_threads=num_threads)
+                    interpreter.allocate_tensors()
         except Exception as error:  # ImportError, ValueError, RuntimeError, SystemError, … depending on what is wrong
             reasons.append(f"{package}: {one_line(error)}")
             continue
-        return interpreter, f"{package} {_version(package)}"
+        return interpreter, f"{package} {_version(package)}{how}"
     if not reasons:
         raise ModelError("no TFLite interpreter is installed; expected ai-edge-litert: pip install ai-edge-litert")
     raise ModelError(f"{name}: no interpreter loads this model ({'; '.join(reasons)})")
+
+
+def _with_delegate(
+    interpreter_class: Any, module: str, model: bytes, num_threads: int, text: str
+) -> tuple[Any | None, str]:
+    """The interpreter with a delegate, None where it cannot be used; and what is to be said of that."""
+    loaded, reason = load_delegate(module, text)
+    path = parse_delegate(text)[0]
+    if loaded is not None:
+        try:
+            with without_information():
+                interpreter = interpreter_class(
+                    model_content=model, num_threads=num_threads, experimental_delegates=[loaded]
+                )
+                interpreter.allocate_tensors()
+            return interpreter, f" with {printable(path)}"
+        except Exception as error:  # as in `load_interpreter`
+            reason = one_line(error)
+    return None, f" without {printable(path)} ({reason})"
 
 
 def resize(interpreter: Any, index: int, shape: tuple[int, ...]) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from tflite.files import OPEN_FILES, free_name, is_special
-from tflite.images import IMAGE_SUFFIXES, WRITABLE
+from tflite.images import HEIF_SUFFIXES, IMAGE_SUFFIXES, WRITABLE
 from tflite.messages import printable
-from tflite.video import VIDEO_SUFFIXES
+from tflite.sources import FILE, VideoSource
+from tflite.video_out import VIDEO_SUFFIXES
 
 CROP_PATH = re.compile(r"(.*)_\d+\.png", re.DOTALL)  # of `crop_name`
-NO_TEXT = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, ".tflite", ".keras")
+NO_TEXT = (*IMAGE_SUFFIXES, *HEIF_SUFFIXES, *VIDEO_SUFFIXES, ".tflite", ".keras")
 
 
 class UsageError(ValueError):
@@ -150,3 +152,25 @@ def annotated_names(output: Path, names: dict[str, Path], plan: OutputPlan) -> d
         found[source] = free_name(wanted, taken, numbers)
         plan.claim(found[source], f"--output of {printable(source)}")
     return found
+
+
+def names_of_videos(videos: Sequence[VideoSource]) -> dict[str, Path]:
+    """Source → its name below an output folder, each once: that of the file, else of what it is."""
+    taken: set[Path] = set()
+    numbers: dict[Path, int] = {}
+    found = {}
+    for video in videos:
+        name = Path(video.name).name if video.kind == FILE else f"{video.kind}.mp4"
+        if Path(name).suffix.lower() not in VIDEO_SUFFIXES:
+            name += ".mp4"
+        found[video.name] = free_name(Path(name), taken, numbers)
+    return found
+
+
+def is_folder_name(output: str) -> bool:
+    """Whether an output that is no picture may be a folder: one that exists, or a name without a suffix.
+
+    A name that ends in / is one, too.
+    """
+    path = Path(output)
+    return path.is_dir() or not path.suffix or output.endswith(("/", os.sep))

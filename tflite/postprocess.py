@@ -118,6 +118,37 @@ class Detections:
         """JSON-ready: {"faces": `to_list()`}, as a line of `tflite.detect --jsonl` has it."""
         return {"faces": self.to_list()}
 
+    def to_coco(self, image_id: int = 0, first_id: int = 1) -> list[dict[str, Any]]:
+        """One annotation per face, as COCO's keypoint files have them.
+
+        Args:
+            image_id: of the picture, in each annotation.
+            first_id: of the first annotation; the others follow.
+
+        Returns:
+            JSON-ready: id, image_id, category_id 1, bbox [x, y, width, height] and area in pixels, iscrowd 0, score,
+            keypoints [x, y, 2]×5 in the order of `tflite.spec.LANDMARK_NAMES` (2: labelled and visible), num_keypoints.
+        """
+        annotations = []
+        for i, face in enumerate(self.to_list()):
+            x1, y1, x2, y2 = face["box"]
+            width, height = round(x2 - x1, 3), round(y2 - y1, 3)
+            points = [value for x, y in face["landmarks"] for value in (x, y, 2)]
+            annotations.append(
+                {
+                    "id": first_id + i,
+                    "image_id": image_id,
+                    "category_id": 1,
+                    "bbox": [x1, y1, width, height],
+                    "area": round(width * height, 3),
+                    "iscrowd": 0,
+                    "score": face["score"],
+                    "keypoints": points,
+                    "num_keypoints": len(face["landmarks"]),
+                }
+            )
+        return annotations
+
 
 def to_image(boxes: np.ndarray, image_size: tuple[int, int], scale: float) -> np.ndarray:
     """Boxes float32 [N, 4] from input pixels to image pixels, clipped to (height, width); `scale` as `letterbox`'s."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from rf_keras.evaluation.wider_ap import GroundTruthError, OfficialFaces, inclusive_iou, read_ground_truth
 from rf_keras.labels import MAX_MISSING, UNKNOWN, NoLabels, Sample, read_labels
-from tflite.images import images_below
+from tflite.finding import images_below
 
 SAME_BOX_IOU = 0.9  # both sources hold the annotators' boxes; rounding aside they are equal
 

@@ -29,7 +29,8 @@ from rf_keras.labels.model import (
     read_lines,
     read_text,
 )
-from tflite.images import IMAGE_SUFFIXES, images_below
+from tflite.finding import images_below
+from tflite.images import IMAGE_SUFFIXES
 
 COUNTS = (5, 15, 20)
 FILE = "data.yaml"

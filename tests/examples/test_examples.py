@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import runpy
@@ -32,7 +33,13 @@ def run(root: Path, folder: Path, *command: str | Path) -> str:
 
 def test_examples_are_short(root: Path) -> None:
     files = sorted((root / "examples").glob("*.py"))
-    assert [path.name for path in files] == ["convert_in_python.py", "detect_photo.py", "fine_tune.py", "webcam.py"]
+    assert [path.name for path in files] == [
+        "convert_in_python.py",
+        "detect_photo.py",
+        "fine_tune.py",
+        "hand_to_supervision.py",
+        "webcam.py",
+    ]
     for path in files:
         assert 10 <= len(path.read_text(encoding="utf-8").splitlines()) <= 25
 
@@ -46,6 +53,13 @@ def test_detect_photo(root: Path, tmp_path: Path) -> None:
     # Between the answers of two versions of the model, which are up to 8 px apart; the face is 170 px wide.
     assert places == pytest.approx([181, 123, 350, 335, 268, 247], abs=12)
     assert (read_image(tmp_path / "faces.jpg") != read_image(PHOTO)).any()
+
+
+def test_arrays_for_supervision(root: Path, tmp_path: Path) -> None:
+    arrays, annotations = run(root, tmp_path, "hand_to_supervision.py", PHOTO).splitlines()
+    assert arrays == "xyxy (1, 4), confidence (1,), key points (1, 5, 2)"
+    (annotation,) = ast.literal_eval(annotations)
+    assert annotation["image_id"] == 1 and len(annotation["keypoints"]) == 15
 
 
 def test_webcam_on_a_small_video(root: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.tflite.stub import stub  # noqa: F401  # a fixture of these tests
 from tflite.spec import ModelSpec, attach_spec
 
 HEIGHT, WIDTH = 64, 96

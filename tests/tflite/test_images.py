@@ -12,15 +12,8 @@ import pytest
 from PIL import Image
 
 from tests.tflite.conftest import photo
-from tflite.images import (
-    LARGEST_PIXELS,
-    ImageError,
-    expand_inputs,
-    open_image,
-    orientation_of,
-    read_image,
-    write_image,
-)
+from tflite.finding import expand_inputs
+from tflite.images import LARGEST_PIXELS, ImageError, open_image, orientation_of, read_image, write_image
 
 
 def encoded(image: np.ndarray, form: str = "PNG", **options: object) -> bytes:
@@ -264,7 +257,7 @@ def test_what_gives_no_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     inputs, errors = expand_inputs([str(tmp_path / "empty"), str(tmp_path / "*.gif"), str(tmp_path / "missing.jpg")])
     assert [line.partition(": ")[2] for line in errors] == [
-        "no image in the folder, expected .jpg .jpeg .png .bmp .gif .tif .tiff .webp .ppm .pgm",
+        "no image in the folder, expected .jpg .jpeg .png .bmp .gif .tif .tiff .webp .ppm .pgm .jfif .jpe .mpo .avif",
         "no file matches the pattern",
     ]
     assert inputs == [(tmp_path / "missing.jpg", Path("missing.jpg"))]  # reading it gives the error

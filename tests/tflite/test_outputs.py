@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tflite.files import free_name, is_special, replacing, write_text
-from tflite.images import expand_inputs
+from tflite.finding import expand_inputs
 from tflite.outputs import (
     OutputPlan,
     UsageError,

@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 
 from tests.tflite.conftest import photo
+from tflite.blur import blur_faces
 from tflite.detect import DetectOptions
-from tflite.draw import blur_faces, draw_detections
+from tflite.draw import draw_detections
 from tflite.images import read_image
 from tflite.outputs import UsageError
 from tflite.postprocess import Detections
 from tflite.results import Results, Stopped
+from tflite.sources import FILE, VideoSource
+from tflite.video import Frame
 
 IMAGE = photo()
 FACES = Detections(
@@ -25,6 +28,8 @@ FACES = Detections(
     np.array([0.75], np.float32),
     np.array([[[55, 42], [73, 42], [64, 50], [57, 58], [71, 58]]], np.float32),
 )
+
+VIDEO = (VideoSource("v.mp4", FILE),)
 
 
 def options(**changes: Any) -> DetectOptions:
@@ -58,15 +63,16 @@ def test_blur_needs_somewhere_to_be_seen(window: list[Any], tmp_path: Path) -> N
         Results(options(blur=True, json=tmp_path / "f.json"), named("a.png"))
     with Results(options(blur=True, show=True), named("a.png")) as sink:
         sink.add("photos/a.png", Path("a.png"), IMAGE, FACES)
-    np.testing.assert_array_equal(window[0], blur_faces(IMAGE, FACES))
+    np.testing.assert_array_equal(window[0], blur_faces(IMAGE, FACES.boxes))
 
 
 @pytest.mark.parametrize(("video", "milliseconds"), [(False, 0), (True, 1)])
 def test_a_window_waits_for_a_key_after_a_picture_and_not_in_a_video(
     window: list[Any], video: bool, milliseconds: int
 ) -> None:
-    with Results(options(show=True, source="v.mp4" if video else None), None if video else named("a"), 25.0) as sink:
-        sink.add("photos/a", Path("a"), IMAGE, FACES, 0 if video else None)
+    frame = Frame(0, 0.0, IMAGE) if video else None
+    with Results(options(show=True), {} if video else named("a"), VIDEO if video else ()) as sink:
+        sink.add("photos/a", Path("a"), IMAGE, FACES, frame)
     np.testing.assert_array_equal(window[0], draw_detections(IMAGE, FACES))
     assert window[1] == milliseconds
 
@@ -128,9 +134,9 @@ def test_crops_keep_the_folders_of_their_images(tmp_path: Path) -> None:
 
 def test_frames_have_numbers_and_times(tmp_path: Path) -> None:
     chosen = options(source="v.mp4", json=tmp_path / "f.json", jsonl=tmp_path / "f.jsonl")
-    with Results(chosen, None, 30.0) as sink:
+    with Results(chosen, {}, VIDEO) as sink:
         for frame in range(3):
-            sink.add("v.mp4", Path("frame"), IMAGE, FACES, frame)
+            sink.add("v.mp4", Path("frame"), IMAGE, FACES, Frame(frame, frame / 30, IMAGE))
     faces = FACES.to_list()
     assert json.loads((tmp_path / "f.json").read_text()) == {f"v.mp4#{frame}": faces for frame in range(3)}
     lines = [json.loads(line) for line in (tmp_path / "f.jsonl").read_text().splitlines()]

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib.cbook
 import numpy as np
 import pytest
 
 from tests.tflite.conftest import photo
 from tflite.detector import FaceDetector
+from tflite.images import read_image
 from tflite.postprocess import Detections
 from tflite.spec import ModelSpec
-from tflite.tiling import detect_tiled, tile_starts
+from tflite.tiling import auto_tile, detect_tiled, tile_starts
 
 
 @pytest.mark.parametrize(("length", "tile"), [(100, 100), (40, 64), (101, 100), (1000, 300), (4000, 640), (131, 64)])
@@ -41,7 +43,7 @@ class Scripted:
 
     def __init__(self, answers: dict[tuple[int, int], list[tuple[Box, float]]], **spec: float) -> None:
         self.answers = answers
-        self.spec = ModelSpec(**spec)  # type: ignore[arg-type]
+        self.spec = ModelSpec(input_height=64, input_width=96, **spec)  # type: ignore[arg-type]
         self.calls: list[tuple[tuple[int, int], tuple[int, int], float | None, float | None]] = []
 
     def detect(
@@ -129,12 +131,48 @@ def test_merging_keeps_the_files_limits_and_the_callers_overlap() -> None:
     assert tiled(three, max_candidates=1).boxes[:, 0].tolist() == lefts[:1]
     halves: dict[tuple[int, int], list[tuple[Box, float]]] = {
         WHOLE: [((40, 40, 60, 60), 0.9)],
-        (0, 0): [((40, 40, 60, 50), 0.8)],  # IoU ½
+        (0, 0): [((30, 40, 50, 60), 0.8)],  # IoU ⅓, half of each in the other
     }
-    assert [len(tiled(halves, iou_threshold=t)) for t in (0.4, 0.6)] == [1, 2]
+    assert [len(tiled(halves, iou_threshold=t)) for t in (0.3, 0.4)] == [1, 2]
     for overlap, count in ((0.6, 2), (0.1, 1)):
         detector = Scripted(halves, iou_threshold=0.4)
         assert len(detect_tiled(detector, canvas(), 64, None, overlap)) == count  # type: ignore[arg-type]
+
+
+EYE, HEAD = (44.0, 44.0, 52.0, 50.0), (20.0, 10.0, 70.0, 80.0)
+
+
+@pytest.mark.parametrize(("eye", "head", "left"), [(0.9, 0.8, 20), (0.95, 0.48, 20), (0.95, 0.47, 44)])
+def test_an_eye_in_a_tile_is_no_face_beside_the_whole_one(eye: float, head: float, left: int) -> None:
+    """Also where it is surer; unless the large box is hardly a face itself."""
+    assert tiled({WHOLE: [(HEAD, head)], (0, 0): [(EYE, eye)]}).boxes[:, 0].tolist() == [left]
+
+
+def test_faces_inside_one_another_of_one_look_are_left_alone() -> None:
+    assert len(tiled({WHOLE: [(HEAD, 0.9), (EYE, 0.8)]})) == 2
+
+
+def test_a_tile_is_not_enlarged_more_than_twice() -> None:
+    detector = Scripted({})
+    detect_tiled(detector, canvas(), 32)  # type: ignore[arg-type]
+    assert {size for _, size, *_ in detector.calls[1:]} == {(48, 48)}  # half of 96
+
+
+@pytest.mark.parametrize(
+    ("size", "tile"),
+    [((900, 700), 900), ((960, 960), 960), ((961, 700), 640), ((2000, 3000), 640), ((4000, 6000), 1264)],
+)
+def test_a_sensible_tile(size: tuple[int, int], tile: int) -> None:
+    assert auto_tile(*size, 640) == tile
+    assert len(tile_starts(max(size), tile)) <= 6
+
+
+@pytest.mark.parametrize("tile", [100, 150, 200, 300])
+def test_tiles_of_a_portrait_give_one_face(tile: int) -> None:
+    portrait = read_image(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    with FaceDetector("fast_320", num_threads=1) as detector:
+        (face,) = detect_tiled(detector, portrait, tile)
+    assert np.abs(np.array(face.box) - (181, 120, 350, 335)).max() < 20
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import pytest
 
 from tests.tflite.conftest import photo
 from tflite.images import ImageError
-from tflite.video import VIDEO_SUFFIXES, Video, VideoSink
+from tflite.video import Video
+from tflite.video_out import VIDEO_SUFFIXES, VideoSink
 
 
 @pytest.mark.parametrize("suffix", sorted(VIDEO_SUFFIXES))
