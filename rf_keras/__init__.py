@@ -4,7 +4,6 @@ import os
 import sys
 
 import retinaface_keras
-from rf_keras.quiet import load_quietly
 
 if problem := retinaface_keras.other_tflite():
     if sys.argv[:1] == ["-m"]:  # python -m rf_keras.…: one line instead of a traceback
@@ -16,4 +15,7 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # oneDNN's kernels: 1.6 times the training speed on AVX2. TensorFlow turns them on by itself only for newer CPUs.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+from rf_keras.quiet import load_quietly  # noqa: E402  (imports tflite, which may be another package's: see above)
+
 load_quietly("tensorflow")

@@ -14,7 +14,6 @@ TRAINING_ONLY = (
     "tensorflow_model_optimization",
     "torch",
     "onnx",
-    "onnxruntime",
     "h5py",
 )
 
