@@ -199,6 +199,12 @@ class TrainConfig:
     init: str | None = option(
         None, "weights file (.keras) to start from; its network is used, changed by the network's flags"
     )
+    keep_scores: bool = option(
+        True,
+        "with --init of a network that a teacher taught: learn its own answers, corrected by the labels; labels alone "
+        "would give every anchor on a face the same score",
+        hidden=True,
+    )
     distillation: Distillation | None = None
     val_every: int = option(1, "epochs between validations", hidden=True)
     checkpoint_steps: int = option(500, "steps between checkpoints", hidden=True)
@@ -296,6 +302,7 @@ SYNTHETIC: dict[str, Any] = {
     "val_every": 8,
 }
 
+WARMUP_SHARE = 0.1  # of a run's steps, at most
 # With --init, where the preset does not say otherwise: a few dozen photos are not to undo what thousands taught.
 FINE_TUNING: dict[str, Any] = {
     "epochs": 20,
@@ -304,7 +311,25 @@ FINE_TUNING: dict[str, Any] = {
     "freeze_bn": True,  # batches of a few photos know less of the statistics than the start does
     "val_share": 0.2,  # of 60 photos a twentieth would be three
 }
-WARMUP_SHARE = 0.1  # of a run's steps, at most
+
+
+def kept(config: TrainConfig, meta: dict[str, Any]) -> TrainConfig:
+    """A fine-tuning's configuration, with the start as its own teacher where one taught it.
+
+    A teacher's scores say how well a box fits. Labels alone would teach all anchors on a face the same score, so that
+    suppression kept any of them, with its box and points.
+
+    Args:
+        config: with `init`.
+        meta: facts of that weights file.
+    """
+    if not (config.keep_scores and config.init and config.data_dirs) or config.distillation is not None:
+        return config
+    comparable = (config.model.strides, config.model.anchor_sizes) == (ModelConfig.strides, REFERENCE_ANCHORS)
+    if default_threshold(meta) != TAUGHT_THRESHOLD or not comparable:
+        return config
+    start = Distillation(config.init, correct_with_labels=(1,) * len(config.data_dirs))
+    return dataclasses.replace(config, distillation=start)
 
 
 def fine_tuning_of(preset: TrainConfig) -> dict[str, Any]:

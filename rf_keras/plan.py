@@ -51,8 +51,8 @@ def print_plan(
         + (f"; starting from {config.init}" if config.init else "")
         + (f"; targets from {config.distillation.teacher}" if config.distillation else "")
     )
-    if config.init and config.distillation is None:
-        print(fine_tuning_line(faces, points, validation))
+    if config.init:
+        print(fine_tuning_line(config, faces, points, validation))
     print(
         f"plan: {config.epochs} epochs = {steps} steps of {config.batch} images at "
         f"{' and '.join(map(str, config.sizes))} px, {config.augment} augmentation, "
@@ -78,12 +78,14 @@ def warmup_text(config: TrainConfig, steps: int) -> str:
     return f" after {config.warmup_steps} steps of warm-up" if config.warmup_steps else ""
 
 
-def fine_tuning_line(faces: int, points: int, validation: Sequence[Sample]) -> str:
+def fine_tuning_line(config: TrainConfig, faces: int, points: int, validation: Sequence[Sample]) -> str:
     """What is done so that a fine-tuning forgets nothing."""
     text = "fine-tuning: the start is validated first, and is the best until an epoch is better"
     if not validation:
         text = "fine-tuning: no image to validate on, so nothing tells whether it helps"
-    if points < faces:
+    if config.distillation is not None and config.distillation.teacher == config.init:
+        text += "; its own answers, corrected by the labels, are the targets"
+    elif config.distillation is None and points < faces:
         which = "no label has landmarks" if not points else f"{faces - points} faces have no landmarks"
         text += f"; {which}: there the start's answers are the targets"
     if validation and not has_points(validation):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rf_keras.config import FINE_TUNING, PRESETS, SYNTHETIC, ModelConfig, TrainConfig, fine_tuning_of, fitted
+from rf_keras.config import FINE_TUNING, PRESETS, SYNTHETIC, ModelConfig, TrainConfig, fine_tuning_of, fitted, kept
 from rf_keras.distillation.config import Distillation
 from rf_keras.labels import MAX_MISSING, LabelError, check_apart
 from rf_keras.run_dir import (
@@ -142,12 +142,16 @@ def prepare(options: Options) -> tuple[TrainConfig, Path]:
         base = PRESETS[name]
         if not options.data_dir:
             base = dataclasses.replace(base, **SYNTHETIC)
+    meta: dict[str, Any] = {}
     if init := options.settings.get("init"):
         from rf_keras.model_file import read_config as read_network
 
         defaults = {} if options.repeat else fine_tuning_of(PRESETS[name])
-        base = dataclasses.replace(base, model=read_network(init)[0], **defaults)
+        network, meta = read_network(init)
+        base = dataclasses.replace(base, model=network, **defaults)
     config = changed(base, options)
+    if not options.repeat:
+        config = kept(config, meta)
     if config.distribute == "multiworker" and not options.run_dir:
         raise ValueError("--distribute=multiworker needs --run_dir, a folder that all workers can read")
     return config, options.run_dir or default_run_dir(name)

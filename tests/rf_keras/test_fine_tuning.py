@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 import shutil
@@ -16,7 +17,8 @@ import pytest
 import tensorflow as tf
 
 from rf_keras import train
-from rf_keras.config import FINE_TUNING, PRESETS, TrainConfig, default_threshold, fine_tuning_of, fitted
+from rf_keras.config import FINE_TUNING, PRESETS, TrainConfig, default_threshold, fine_tuning_of, fitted, kept
+from rf_keras.distillation.config import Distillation
 from rf_keras.distillation.losses import TEACHER_FLOOR, hold_landmarks
 from rf_keras.evaluation.before_after import answered, measure, table, with_answered_points
 from rf_keras.evaluation.scoring import evaluate_keras
@@ -114,6 +116,21 @@ def test_warmup_and_batch_suit_the_run() -> None:
 def test_a_presets_own_recipe_stays() -> None:
     assert fine_tuning_of(PRESETS["fast"]) == FINE_TUNING
     assert not {"epochs", "batch", "learning_rate"} & set(fine_tuning_of(PRESETS["reference"]))
+
+
+def test_a_taught_start_keeps_its_scores() -> None:
+    taught: dict[str, Any] = {"parts": [{"teacher": "scrfd.onnx"}]}
+    config = TrainConfig(init="w.keras", data_dirs=("a", "b"))
+    assert kept(config, taught).distillation == Distillation("w.keras", correct_with_labels=(1, 1))
+    assert kept(config, {}) == config, "labels taught it"
+    for changes in (
+        {"keep_scores": False},
+        {"model": PRESETS["fast"].model},  # other anchors than a teacher's
+        {"data_dirs": ()},
+        {"distillation": Distillation("t.onnx")},
+    ):
+        other = dataclasses.replace(config, **changes)
+        assert kept(other, taught) == other, changes
 
 
 class Fixed:
@@ -241,12 +258,12 @@ def test_a_run_goes_on_for_more_epochs_with_moved_pictures(
 
 @pytest.mark.shared_data
 def test_sixty_photos_without_landmarks(root: Path, shared_data: Path, tmp_path: Path) -> None:
-    """README's first step with its defaults: other photos show neither fewer faces nor worse points."""
+    """README's first step, for fewer epochs: other photos show neither fewer faces nor worse points."""
     init = root / "rf_keras" / "weights" / "retinaface_fast.keras"
     photos = evenly_spaced(read_labels(shared_data / "wider" / "train"), 60)
     others = evenly_spaced(read_labels(shared_data / "wider" / "dev"), 80)
     data = without_points(photos, tmp_path / "photos")
-    run("--size=320", f"--init={init}", f"--data_dir={data}", f"--run_dir={tmp_path / 'run'}")
+    run("--size=320", "--epochs=8", f"--init={init}", f"--data_dir={data}", f"--run_dir={tmp_path / 'run'}")
     before, after = (
         evaluate_keras(*load_model(path)[:2], others, 320) for path in (init, tmp_path / "run" / "last.keras")
     )
