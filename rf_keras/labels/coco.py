@@ -54,7 +54,9 @@ def parse(path: Path, document: Any, roots: Sequence[Path], chosen: Sequence[str
             Record(str(one["file_name"]), faces[number], f"{path}: image {number}", _size(one))
             for number, one in images.items()
         ]
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+    except LabelError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise LabelError(f"{path}: {reason}, expected COCO's images, annotations and categories") from None
     if not records:
