@@ -136,23 +136,30 @@ def test_48_shared_photos_are_the_same_however_they_are_stored(shared_data: Path
 
 
 def test_what_is_to_be_ignored_is_painted_over_but_for_faces(tmp_path: Path) -> None:
-    (sample,) = painted_face(tmp_path)
-    hidden = replace(sample, ignored=np.array([[80, 50, 230, 60], [185, 15, 225, 40], [140, 60, 160, 130]], np.float32))
-    config = DataConfig(size=260, batch=1, augment=PRESETS["none"])
-    (plain,), (painted,) = (batches([one], config, [0]) for one in (sample, hidden))
-    image, fill = painted["image"][0], np.round(config.fill)
-    assert np.array_equal(plain["boxes"], painted["boxes"])
-    for x, y in ((81, 51), (229, 59), (186, 16), (224, 39), (151, 61), (159, 129)):
-        assert (image[y, x] == fill).all()
-    changed = (image != plain["image"][0]).any(axis=2)
-    assert changed.sum() == 150 * 10 + 40 * 25 - 30 * 20 + 20 * 70 - 10 * 70
-    for x1, y1, x2, y2 in sample.boxes.astype(int):
-        assert not changed[y1:y2, x1:x2].any()
-    # In every crop, scale and mirror image: the violet strip above the first face is gone.
-    below = replace(sample, ignored=np.array([[0, 0, 260, 180]], np.float32))
-    (batch,) = batches([below], replace(config, size=96, batch=32, augment=uncoloured("scale")), np.zeros(32, int))
-    violet = is_like(batch["image"], (150, 60, 150), 30)
-    assert violet.mean() < 0.01 and is_like(batch["image"], GREEN).any(axis=(1, 2)).all()
+    image = np.full((192, 256, 3), (150, 60, 150), np.uint8)
+    boxes = np.array([[90, 60, 150, 130], [190, 20, 220, 50]], np.float32)
+    for x1, y1, x2, y2 in boxes.astype(int):
+        image[y1:y2, x1:x2] = GREEN
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    regions = np.array([[80, 40, 230, 50], [185, 15, 225, 40], [140, 60, 160, 130]], np.float32)
+    sample = Sample(tmp_path / "a.png", boxes, np.full((2, 5, 2), -1, np.float32), regions)
+    config = DataConfig(size=256, batch=1, augment=PRESETS["none"])
+    (batch,) = batches([sample], config, [0])
+    painted = (batch["image"][0] == np.round(config.fill)).all(axis=2)
+    expected = np.zeros((256, 256), bool)
+    expected[192:] = True  # below the picture
+    for x1, y1, x2, y2 in regions.astype(int):
+        expected[y1:y2, x1:x2] = True
+    for x1, y1, x2, y2 in boxes.astype(int):
+        expected[y1:y2, x1:x2] = False
+    np.testing.assert_array_equal(painted, expected)
+    np.testing.assert_array_equal(batch["boxes"][0], boxes)
+    # Likewise in every crop, scale and mirror image: of the violet nothing is left, of the green all.
+    everything = replace(sample, ignored=np.array([[0, 0, 256, 192]], np.float32))
+    scaled = replace(config, size=96, batch=32, augment=uncoloured("scale"))
+    (batch,) = batches([everything], scaled, np.zeros(32, int))
+    assert is_like(batch["image"], (150, 60, 150), 30).mean() < 0.002
+    assert is_like(batch["image"], GREEN).any(axis=(1, 2)).all()
 
 
 def test_letterbox_equals_the_device_side(tmp_path: Path) -> None:
