@@ -255,7 +255,21 @@ def test_answers_of_a_detector_are_pseudo_labels(tmp_path: Path, monkeypatch: py
     (tmp_path / "f.jsonl").write_text(json.dumps({"file": "pics/a.jpg", "faces": [face]}) + "\n")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")  # names are relative to where the detector ran, or to the file
-    for name, least in (("f.json", 0.5), ("f.jsonl", 0.0)):
+    names = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+    named = {"file": "pics/a.jpg", "faces": [face | {"landmarks": dict(zip(names, POINTS, strict=True))}]}
+    (tmp_path / "n.json").write_text(json.dumps({"landmarks": names, "left": "of the picture", "images": [named]}))
+    one = {"image_id": 1, "category_id": 1, "bbox": [10, 20, 40, 50], "score": 0.9}
+    one["keypoints"] = [value for x, y in POINTS for value in (x, y, 2)]
+    (tmp_path / "c.json").write_text(
+        json.dumps(
+            {
+                "images": [{"id": 1, "file_name": "pics/a.jpg"}],
+                "annotations": [one, one | {"score": 0.2}],
+                "categories": [{"id": 1, "name": "face", "keypoints": names}],
+            }
+        )
+    )
+    for name, least in (("f.json", 0.5), ("f.jsonl", 0.0), ("n.json", 0.0), ("c.json", 0.5)):
         (sample,) = read_labels(tmp_path / name, least_score=least)
         assert sample.boxes.tolist() == [BOX] and sample.landmarks.tolist() == [POINTS]
     assert len(read_labels(tmp_path / "f.json")[0].boxes) == 1 + 1
