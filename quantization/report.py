@@ -175,7 +175,7 @@ def _cost(reference: Column, columns: Sequence[Column], document: dict[str, Any]
 
 def _layers(column: Column) -> str:
     worst = column.layers[:WORST_LAYERS]
-    rows = [[_text(layer.layer), _text(layer.op), f"{layer.sqnr:.1f}"] for layer in worst]
+    rows = [[_text(layer.layer), _text(layer.op), _number(layer.sqnr)] for layer in worst]
     return _table(["layer, worst first", "op", "SQNR, dB"], rows) + _image(_sqnr_plot(column))
 
 

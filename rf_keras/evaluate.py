@@ -73,12 +73,12 @@ def summary(metrics: dict[str, Any]) -> str:
             "published figures"
         )
     if best := metrics["f1"]["best"]:
-        at = metrics["f1"]["at_default"]
-        lines.append(
-            f"F1  best {best['f1']:.1f} at threshold {best['threshold']:g} (precision {percent(best['precision'])}, "
-            f"recall {best['recall']:.1f}); {at['f1']:.1f} at the model's own {at['threshold']:g} (precision "
-            f"{percent(at['precision']).strip()}, recall {at['recall']:.1f})"
-        )
+        parts = [
+            f"{point['f1']:.1f} at {what} {point['threshold']:g} (precision {percent(point['precision']).strip()}, "
+            f"recall {point['recall']:.1f})"
+            for what, point in (("threshold", best), ("the model's own", metrics["f1"]["at_default"]))
+        ]
+        lines.append(f"F1  best {parts[0]}; {parts[1]}")
     for name, row in metrics["by_size"].items():
         lines.append(f"    √(w·h) {name:>6} px: AP {percent(row['ap'])}  ({row['faces']} faces)")
     return "\n".join(lines)
@@ -115,8 +115,9 @@ def run(options: Options) -> dict[str, Any]:
     }
     print(summary(metrics))
     tallies: dict[str, Tally] = {}
+    readable = [one.truth for one in result.images]
     if options.closeups or options.turned:
-        views, tallies = closeups.measure(opened.in_use, truths, options.closeups, options.turned, keep=options.worst)
+        views, tallies = closeups.measure(opened.in_use, readable, options.closeups, options.turned, keep=options.worst)
         metrics["large"] = views | {"threshold": opened.threshold}
         print(closeups.table(views))
     if options.output:

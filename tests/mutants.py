@@ -133,9 +133,14 @@ IMAGES = changes(
     "tflite",
     "tflite/test_images",
     ('FORMATS = ("JPEG",', 'FORMATS = ("EPS", "JPEG",'),
-    ("pixels.max() > 255 else 1", "pixels.max() >= 255 else 1"),
+    ("if largest <= 4:", "if largest <= 1:"),
+    ("if 8 < b < 16), 0)", "if 8 < b < 8), 0)"),
+    ("pixels >> (max(bits, largest.bit_length()) - 8)", "pixels >> 8"),
+    ("high.max(initial=0) < 64", "high.max(initial=0) < 4"),
+    ("if orientation >= 5:", "if orientation > 5:"),
     ('image.mode.startswith(("I", "F"))', 'image.mode.startswith(("I",))'),
-    ("image = ImageOps.exif_transpose(image)", "ImageOps.exif_transpose(image)"),
+    ("4: 0, 6: 1, 7: -1, 8: 0}", "4: 0, 6: 0, 7: -1, 8: 1}"),
+    ('data.rstrip(b"\\xff")', "data"),
 )
 
 PREPROCESS = changes(

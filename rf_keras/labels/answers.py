@@ -7,17 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from rf_keras.labels.model import Face, LabelError, Labels, Record, box_of_corners, five_points
+from tflite.spec import LANDMARK_NAMES
 
 Answer = tuple[str, Any, str]  # picture, its faces, place
 
 
-def is_answers(document: Any) -> bool:
-    """Whether a JSON document is what the detector writes: picture → list of faces."""
-    return isinstance(document, dict) and bool(document) and all(isinstance(v, list) for v in document.values())
+def answers_of(document: Any) -> list[tuple[str, Any]] | None:
+    """Pictures and their faces in a JSON document of the detector, a list of `images` or picture → list of faces; None
+    in another document."""
+    if not isinstance(document, dict) or not document:
+        return None
+    images = document.get("images")
+    if isinstance(images, list) and images and all(map(is_line, images)):
+        return [(one["file"], one["faces"]) for one in images]
+    return list(document.items()) if all(isinstance(value, list) for value in document.values()) else None
 
 
 def is_line(document: Any) -> bool:
-    """Whether a JSON document is a line of --jsonl."""
+    """Whether a JSON document is a line of --jsonl, or one of a document's `images`."""
     return isinstance(document, dict) and isinstance(document.get("file"), str) and "faces" in document
 
 
@@ -47,6 +54,8 @@ def _faces(place: str, found: Sequence[Any], least_score: float) -> Iterator[Fac
         if float(one["score"]) < least_score:
             continue
         here = f"{place}, face {number}"
-        points = [float(value) for point in one.get("landmarks") or () for value in point]
+        marks = one.get("landmarks") or ()
+        marks = [marks[name] for name in LANDMARK_NAMES] if isinstance(marks, dict) else marks
+        points = [float(value) for point in marks for value in point]
         box = box_of_corners(here, [float(value) for value in one["box"]])
         yield Face(box, five_points(here, points) if len(points) == 10 else None, place=here)

@@ -106,7 +106,7 @@ def _check_corners(labels: Labels, faces: Faces) -> None:
     """
     corners = faces.sides  # what was read as sizes
     sides = corners - faces.boxes[:, :2]
-    both = (sides > 0).all(axis=1) & (corners <= faces.limits + 1).all(axis=1)
+    both = ((sides > 0) & (corners > 0) & (corners <= faces.limits + 1)).all(axis=1)
     if both.mean() < 0.95:
         return
     slack = np.maximum(2, BEYOND * faces.sides)

@@ -30,9 +30,17 @@ def is_coco(document: Any) -> bool:
     return isinstance(document, dict) and isinstance(document.get("images"), list) and "annotations" in document
 
 
-def parse(path: Path, document: Any, roots: Sequence[Path], chosen: Sequence[str] = ()) -> Labels:
-    """Raises:
-    LabelError: parts that are missing or of another type; names the annotation.
+def parse(
+    path: Path, document: Any, roots: Sequence[Path], chosen: Sequence[str] = (), least_score: float = 0.0
+) -> Labels:
+    """Args:
+        document: the JSON.
+        roots: see `Labels`.
+        chosen: names of the classes that are faces.
+        least_score: of annotations that have one, a detector's, those to take.
+
+    Raises:
+        LabelError: parts that are missing or of another type; names the annotation.
     """
     faces: dict[Any, list[Face]] = {}
     try:
@@ -45,7 +53,7 @@ def parse(path: Path, document: Any, roots: Sequence[Path], chosen: Sequence[str
         for number, one in enumerate(document["annotations"], 1):
             place = f"{path}: annotation {one.get('id', number)}"
             category = one.get("category_id")
-            if categories and category not in wanted | ignored:
+            if (categories and category not in wanted | ignored) or float(one.get("score", 1)) < least_score:
                 continue
             if one["image_id"] not in faces:
                 raise LabelError(f"{place}: image_id {one['image_id']}, which no image has")
@@ -54,7 +62,9 @@ def parse(path: Path, document: Any, roots: Sequence[Path], chosen: Sequence[str
             Record(str(one["file_name"]), faces[number], f"{path}: image {number}", _size(one))
             for number, one in images.items()
         ]
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+    except LabelError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise LabelError(f"{path}: {reason}, expected COCO's images, annotations and categories") from None
     if not records:

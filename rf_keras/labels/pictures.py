@@ -12,6 +12,7 @@ from typing import NamedTuple
 from rf_keras.labels.model import LabelError
 from tflite.images import END_OF_JPEG, ImageError, open_image, orientation_of, read_image
 
+START_OF_SCAN = b"\xff\xda"
 PNG_END = b"IEND\xaeB`\x82"
 PLAIN_MODES = ("L", "RGB")
 MOST_FILES = 500_000  # of a folder, to look for near matches in
@@ -31,21 +32,24 @@ def look_at(path: Path) -> Look:
     Raises:
         ImageError: it cannot be read.
     """
+    plain = False
     try:
         with path.open("rb") as file:
             file.seek(-min(os.fstat(file.fileno()).st_size, len(PNG_END)), os.SEEK_END)
             end = file.read()
             file.seek(0)
             with open_image(file) as image:
-                jpeg = image.format in ("JPEG", "MPO") and end.endswith(END_OF_JPEG)
-                if jpeg or (image.format == "PNG" and end == PNG_END):
-                    orientation = orientation_of(image)
-                    size = image.size if orientation < 5 else image.size[::-1]
-                    return Look(size, jpeg and orientation == 1 and image.mode in PLAIN_MODES)
+                orientation, jpeg = orientation_of(image), image.format in ("JPEG", "MPO")
+                plain = jpeg and orientation == 1 and image.mode in PLAIN_MODES
+                if (jpeg and end.endswith(END_OF_JPEG)) or (image.format == "PNG" and end == PNG_END):
+                    return Look(image.size if orientation < 5 else image.size[::-1], plain)
     except Exception:  # whatever it is, reading says it in one line, or reads it
-        pass
+        plain = False
     height, width, _ = read_image(path).shape
-    return Look((width, height), False)
+    if plain:  # phones append what is theirs; TensorFlow asks for the end marker alone
+        data = path.read_bytes()
+        plain = data.rfind(END_OF_JPEG) > data.rfind(START_OF_SCAN)
+    return Look((width, height), plain)
 
 
 def looks(paths: Sequence[Path], max_missing: float, where: str) -> dict[Path, Look]:

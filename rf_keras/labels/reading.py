@@ -188,9 +188,9 @@ def _parse_json(path: Path, given: Path, classes: Sequence[str], least_score: fl
         return answers.parse(path, rows, least_score)
     document = _json(path)
     if coco.is_coco(document):
-        return coco.parse(path, document, _roots(path, given), classes)
-    if answers.is_answers(document):
-        return answers.parse(path, [(k, v, f"{path}: {k}") for k, v in document.items()], least_score)
+        return coco.parse(path, document, _roots(path, given), classes, least_score)
+    if (found := answers.answers_of(document)) is not None:
+        return answers.parse(path, [(name, faces, f"{path}: {name}") for name, faces in found], least_score)
     raise LabelError(
         f"{path}: {type(document).__name__}, expected COCO's images and annotations or a detector's answers"
     )
@@ -201,7 +201,8 @@ def _roots(file: Path, given: Path) -> list[Path]:
     folder = given if given.is_dir() else file.parent
     beside = file.parent.parent
     part = file.stem.removeprefix("instances_")  # COCO's annotations/instances_train2017.json: train2017/
-    return [folder / "images", folder, beside / "images", beside / part, beside, beside / "images" / part]
+    # The last is where a detector ran that wrote COCO JSON.
+    return [folder / "images", folder, beside / "images", beside / part, beside, beside / "images" / part, Path()]
 
 
 def _merged(labels: Labels) -> list[Record]:

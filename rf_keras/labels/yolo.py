@@ -76,9 +76,7 @@ def parse(path: Path, split: str, chosen: Sequence[str] = ()) -> Labels:
     else:
         settings = read_yaml(read_text(path, LARGEST_SMALL_FILE))
         folders, root = _folders(path, settings, split)
-        listed_names = settings.get("names", {})
-        rows = enumerate(listed_names) if isinstance(listed_names, list) else listed_names.items()
-        names = {int(number): str(name) for number, name in rows}
+        names = _names(path, settings.get("names") or {})
     wanted, ignored = classes_of_faces(names, chosen, str(path)) if names else (None, set[int]())
     records, classes_seen = [], set[int]()
     for image, label in _pairs(folders, path):
@@ -96,6 +94,15 @@ def parse(path: Path, split: str, chosen: Sequence[str] = ()) -> Labels:
     if not records:
         raise LabelError(f"{path}: no picture, expected some beside labels/")
     return Labels("YOLO txt", path, "shares", records, [root])
+
+
+def _names(path: Path, given: Any) -> dict[int, str]:
+    given = [given] if isinstance(given, str) else given
+    rows = given.items() if isinstance(given, dict) else enumerate(given)
+    try:
+        return {int(number): str(name) for number, name in rows}
+    except ValueError as error:
+        raise LabelError(f"{path}: names: {error}, expected the classes' numbers and names") from None
 
 
 def _folders(path: Path, settings: dict[str, Any], split: str) -> tuple[list[Path], Path]:

@@ -186,7 +186,7 @@ def test_bad_input_of_convert(
         (["--resume", "--run_dir", "EMPTY_DIR"], "no run, config.json is missing"),
         (["--weights", "absent.keras"], "absent.keras: no such weights file"),
         (["--weights", "WEIGHTS", "--data_dir", "EMPTY_DIR"], "no image in the folder"),
-        (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--multibox"], "no label file"),
+        (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--multibox"], "no labels"),
         (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--set", "val_images=99"], "12 images, expected at least"),
         (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--size", "100"], "size is 100, expected a multiple of 32"),
         (["--weights", "WEIGHTS", "--data_dir", "PHOTOS", "--nodistill"], "distill, multibox or a teacher"),

@@ -136,6 +136,17 @@ def test_frozen_ranges_are_the_calibrated_ones(finished: Path) -> None:
     assert any(not np.allclose(a, b) for a, b in zip(before, model.get_weights(), strict=True)), "weights were tuned"
 
 
+def test_a_page_among_the_pictures_is_named_and_left_out(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in photos.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "page.jpg").write_bytes(b"<!doctype html>")
+    samples, sizes = qat_steps.read_samples(QatConfig("w.keras", (str(tmp_path),), batch=2, val_images=2))
+    assert sizes == [12] and [sample.size for sample in samples] == [(80, 60)] * 12
+    assert f"1 of 13 pictures cannot be read ({tmp_path}/page.jpg" in caplog.text
+
+
 def test_export_equals_the_simulation(finished: Path, photos: Path) -> None:
     arguments = ("--int8", "--weights", finished, "--output", finished / "m.tflite")
     facts = convert.run(parsed(convert, *arguments))

@@ -16,9 +16,11 @@ from rf_keras.evaluation.ground_truth import Truth, read_truth, truth_of_samples
 from rf_keras.evaluation.pictures import plot_curves
 from rf_keras.evaluation.scoring import SHOWN_THRESHOLDS, Evaluation, evaluate, points_at
 from rf_keras.evaluation.wider_ap import best_f1, operating_points
-from rf_keras.labels import LabelError, Sample, format_label
+from rf_keras.labels import LabelError, Sample, format_label, read_labels
 from tests.rf_keras.evaluation.test_wider_ap import write_ground_truth
-from tests.rf_keras.labels.pictures import picture
+from tests.rf_keras.labels.pictures import picture, ways_to_store
+from tflite.detector import FaceDetector
+from tflite.images import read_image
 from tflite.postprocess import Detections
 
 BLOCKED = """
@@ -92,6 +94,40 @@ def test_unreadable_images_are_named_and_left_out(tmp_path: Path, caplog: pytest
         answers(truths, [found()] * 2, max_missing=0)
     with pytest.raises(LabelError, match="1 of 1 images cannot be read"):
         answers(truths[1:2], [])
+
+
+def metrics_by_way(images: list[Path], boxes: list[np.ndarray], root: Path, folder: Path) -> dict[str, object]:
+    """Metrics of a shipped model for plain JPEGs, and for the same pixels each stored in another way."""
+    model, found = root / "tflite" / "models" / "retinaface_fast_320_int8.tflite", {}
+    sets: dict[str, list[Sample]] = {"plain": [], "way": []}
+    for number, (image, known) in enumerate(zip(images, boxes, strict=True)):
+        files = list(ways_to_store(np.ascontiguousarray(read_image(image)[..., ::-1])).items())
+        for kind, (suffix, data) in (("plain", files[0]), ("way", files[number % len(files)])):
+            path = folder / f"{kind}{number}{suffix}"
+            path.write_bytes(data)
+            sets[kind].append(Sample(path, known, np.full((len(known), 5, 2), -1, np.float32)))
+    with FaceDetector(model) as detector:
+        for kind, samples in sets.items():
+            truths = truth_of_samples(samples)
+            found[kind] = evaluate(lambda image: detector.detect(image, 0.02), truths, progress=False).metrics
+    return found
+
+
+def test_orientation_and_format_do_not_change_the_result(root: Path, tmp_path: Path) -> None:
+    portrait = root / "docs" / "img" / "grace_hopper_faces.jpg"
+    with FaceDetector("fast_320") as detector:
+        boxes = detector.detect(read_image(portrait)).boxes
+    found = metrics_by_way([portrait] * 12, [boxes] * 12, root, tmp_path)
+    assert found["plain"] == found["way"] and len(boxes) and found["plain"]["all"] > 90  # type: ignore[index]
+
+
+@pytest.mark.shared_data
+def test_48_shared_photos_give_the_same_result_however_they_are_stored(
+    shared_data: Path, root: Path, tmp_path: Path
+) -> None:
+    samples = read_labels(shared_data / "groups")[:48]
+    found = metrics_by_way([s.image for s in samples], [s.boxes for s in samples], root, tmp_path)
+    assert found["plain"] == found["way"] and found["plain"]["all"] > 50  # type: ignore[index]
 
 
 def test_official_images_in_a_flat_folder(tmp_path: Path) -> None:

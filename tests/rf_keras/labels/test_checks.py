@@ -195,6 +195,8 @@ def test_plain_is_what_tensorflow_reads_alike(tmp_path: Path) -> None:
         path = tmp_path / f"{mode}.jpg"
         path.write_bytes(data[:-2] if mode == "cut" else data)  # without its end marker TensorFlow refuses it
         assert look_at(path) == ((40, 30), mode in ("RGB", "L"))
+    path.write_bytes(data + b"what a phone appends")
+    assert look_at(path) == ((40, 30), True)
     with pytest.raises(ImageError, match="No such file"):
         look_at(tmp_path / "no.jpg")
 

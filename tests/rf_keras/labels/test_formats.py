@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +255,21 @@ def test_answers_of_a_detector_are_pseudo_labels(tmp_path: Path, monkeypatch: py
     (tmp_path / "f.jsonl").write_text(json.dumps({"file": "pics/a.jpg", "faces": [face]}) + "\n")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")  # names are relative to where the detector ran, or to the file
-    for name, least in (("f.json", 0.5), ("f.jsonl", 0.0)):
+    names = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+    named = {"file": "pics/a.jpg", "faces": [face | {"landmarks": dict(zip(names, POINTS, strict=True))}]}
+    (tmp_path / "n.json").write_text(json.dumps({"landmarks": names, "left": "of the picture", "images": [named]}))
+    one = {"image_id": 1, "category_id": 1, "bbox": [10, 20, 40, 50], "score": 0.9}
+    one["keypoints"] = [value for x, y in POINTS for value in (x, y, 2)]
+    (tmp_path / "c.json").write_text(
+        json.dumps(
+            {
+                "images": [{"id": 1, "file_name": "pics/a.jpg"}],
+                "annotations": [one, one | {"score": 0.2}],
+                "categories": [{"id": 1, "name": "face", "keypoints": names}],
+            }
+        )
+    )
+    for name, least in (("f.json", 0.5), ("f.jsonl", 0.0), ("n.json", 0.0), ("c.json", 0.5)):
         (sample,) = read_labels(tmp_path / name, least_score=least)
         assert sample.boxes.tolist() == [BOX] and sample.landmarks.tolist() == [POINTS]
     assert len(read_labels(tmp_path / "f.json")[0].boxes) == 1 + 1
@@ -273,6 +288,50 @@ def test_labels_of_scrfd_and_yunet(tmp_path: Path) -> None:
     assert first.boxes.tolist() == [BOX, [1, 1, 9, 9]] and first.ignored.tolist() == [CROWD]
     assert first.landmarks[0].tolist() == POINTS and (first.landmarks[1] == -1).all()
     assert len(second.boxes) == 0 and describe(tmp_path) == "labelv2.txt"
+
+
+JUNK: list[Any] = [None, True, -3, 400, 0.5, float("nan"), "", "a.jpg", "face", "é", [], {}, [1, 2, 3, 4], [[1, 2]] * 5]
+FIELDS = ("id", "image_id", "file_name", "bbox", "category_id", "name", "keypoints", "score", "box", "file", "faces")
+LINES = ["# a.jpg", "#", "# a.jpg 9 9", "a.jpg", "1", "0", "", "1 2 3 4", "1 2 3 4 1", "0 .5 .5 .1 .1", "nan " * 20]
+LINES += ["names:", "  0: face", "  x: y", "- x", "train: images", "names: face", "train: [", "{", "\0", "1e999 " * 10]
+LINES += ["<annotation>", "<object>", "</object>", "<name>face</name>", "</annotation>", "<bndbox/>"]
+NAMES = ("label.txt", "labelv2.txt", "wider_face_a_bbx_gt.txt", "data.yaml", "c.json", "d.jsonl", "labels/a.txt")
+
+
+def nonsense(rng: random.Random) -> bytes:
+    """Bytes, lines or JSON that are a little like labels."""
+
+    def thing() -> dict[str, Any]:
+        return {field: rng.choice(JUNK) for field in rng.sample(FIELDS, rng.randrange(6))}
+
+    kind = rng.randrange(3)
+    if kind == 0:
+        return rng.randbytes(rng.randrange(40))
+    if kind == 1:
+        return "\n".join(rng.choices(LINES, k=rng.randrange(6))).encode()
+    keys = rng.sample(["images", "annotations", "categories", "a.jpg", "file", "faces"], rng.randrange(5))
+    values = [rng.choice([rng.choice(JUNK), [thing() for _ in range(rng.randrange(3))]]) for _ in keys]
+    return json.dumps(dict(zip(keys, values, strict=True))).encode()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_the_bytes_are_the_answer_is_samples_or_one_line(tmp_path: Path, seed: int) -> None:
+    rng, refused = random.Random(seed), 0
+    for number in range(200):
+        folder = tmp_path / str(number)
+        picture(folder / "images" / "a.jpg", 32, 24)
+        path = folder / rng.choice([*NAMES, "Annotations/a.xml"])
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(nonsense(rng))
+        for source in (folder, path) if path.name in NAMES else (folder,):
+            try:
+                found = read_labels(source)
+            except LabelError as error:
+                assert "\n" not in str(error) and len(str(error)) < 1000
+                refused += 1
+            else:
+                assert all(sample.image.is_file() and np.isfinite(sample.boxes).all() for sample in found)
+    assert 200 < refused < 390
 
 
 def test_the_command(samples: list[Sample], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -192,6 +192,7 @@ def parse_text_of(lines: list[str]) -> list[Record]:
 coordinates = st.floats(0, 2000, width=32)
 
 
+@settings(deadline=None)
 @given(arrays(np.float32, (3, 4), elements=coordinates), arrays(np.float32, (3, 5, 2), elements=coordinates))
 def test_format_label_round_trip(corners: np.ndarray, marks: np.ndarray) -> None:
     boxes = np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:] + np.float32(0.1)], axis=1)
