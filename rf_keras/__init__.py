@@ -16,6 +16,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # oneDNN's kernels: 1.6 times the training speed on AVX2. TensorFlow turns them on by itself only for newer CPUs.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from rf_keras.quiet import load_quietly  # noqa: E402  (imports tflite, which may be another package's: see above)
+from rf_keras.quiet import load_quietly
 
 load_quietly("tensorflow")
