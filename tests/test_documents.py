@@ -27,6 +27,7 @@ WORDS = {
     "docs/experiments.md": 1500,
     "docs/model-file.md": 900,
     "docs/data.md": 900,
+    "docs/detect.md": 900,
     "docs/training.md": 900,
     "docs/quantization.md": 900,
     "docs/deployment.md": 900,
