@@ -140,7 +140,7 @@ def compile_mutants(original: toolchain.Jvm, folder: Path) -> list[Path]:
         lines.append("\t".join([*options.split(), *map(str, files)]))
     (folder / "lines.txt").write_text("\n".join(lines))
     jars = sorted(original.tools.stdlib.parent.glob("*.jar"))
-    java: toolchain.Command = [original.tools.java, "-Xmx1g", "-cp", toolchain.classpath(*jars)]
+    java: toolchain.Command = [original.tools.java, *toolchain.JAVA_OPTIONS, "-cp", toolchain.classpath(*jars)]
     toolchain.run([*java, toolchain.HERE / "CompileMany.java", folder / "lines.txt"], timeout=1800)
     return results
 

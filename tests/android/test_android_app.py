@@ -34,7 +34,7 @@ class Runnable:
             toolchain.ToolError: a test failed.
         """
         names = [f"org.retinaface.demo.{path.stem}" for path in sorted((TESTS / "app").glob("*Test.kt"))]
-        options = ["-Xmx512m", "-Djava.awt.headless=true", f"-Dmodel={model}"]
+        options = [*toolchain.JAVA_OPTIONS, "-Djava.awt.headless=true", f"-Dmodel={model}"]
         return toolchain.run(
             [self.tools.java, *options, "-cp", self.path, "org.junit.runner.JUnitCore", *names], timeout=300
         )

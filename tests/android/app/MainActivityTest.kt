@@ -23,6 +23,7 @@ import android.view.WindowInsets
 import android.widget.CheckBox
 import android.widget.SeekBar
 import android.widget.TextView
+import android.widget.Toast
 import org.junit.After
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
@@ -470,10 +471,10 @@ class MainActivityTest {
         waitFor { activity.started.any { it.action == Intent.ACTION_CREATE_DOCUMENT } }
         val place = folder.newFile()
         activity.answer(activity.started.last().request, Activity.RESULT_OK, Intent(null, Uri.parse(place.path)))
-        waitFor { status == "saved" }
+        waitFor { Toast.shown == "saved" }
         assertEquals(64 to 48, ImageIO.read(place).run { width to height })
         activity.answer(activity.started.last().request, Activity.RESULT_OK, Intent(null, Uri.parse("/no/such/place")))
-        waitFor { status.startsWith("export_failed[") }
+        waitFor { Toast.shown.startsWith("export_failed[") }
     }
 
     @Test

@@ -22,6 +22,7 @@ from toolchain import (
     BUILD,
     DEMO,
     HERE,
+    JAVA_OPTIONS,
     ROOT,
     Command,
     ToolError,
@@ -186,7 +187,7 @@ def shrink(jvm: Tools, tools: ApkTools, app: App, work: Path) -> str:
     options = f"--release --min-api {MIN_SDK}".split()
     files: Command = ["--pg-conf", app.rules, "--lib", tools.android_jar, "--classpath", work / "stubs.jar"]
     inputs = (app.jar, jvm.gson, jvm.stdlib, jvm.stdlib.with_name("annotations-13.0.jar"))
-    java: Command = [jvm.java, "-Xmx1g", "-XX:+UseSerialGC", "-cp", tools.r8, "com.android.tools.r8.R8"]
+    java: Command = [jvm.java, *JAVA_OPTIONS, "-cp", tools.r8, "com.android.tools.r8.R8"]
     return run([*java, *options, *files, "--output", work / "dex", *inputs])
 
 

@@ -22,6 +22,9 @@ BUILD = DEMO / ".build"
 DEBIAN_JARS = Path("/usr/share/java")
 JVM_TARGET = "11"
 Command = list[str | Path]
+# CI machines have few cores and other work: a modest heap, and only the compiler that is quick itself, which suits
+# programs of seconds.
+JAVA_OPTIONS = ("-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 TEST_CLASSES = ("DecodeTest", "DetectorTest", "ImageTest", "ModelSpecTest", "NmsTest")
 
 
@@ -95,8 +98,7 @@ def run(command: Sequence[str | Path], cwd: Path = DEMO, timeout: float = 1800) 
     Raises:
         ToolError: it fails, or takes longer than `timeout` seconds; the message ends with what it printed.
     """
-    # A modest heap: CI machines have few cores and other work.
-    environment = {**os.environ, "JAVA_OPTS": "-Xmx1g -XX:+UseSerialGC"}
+    environment = {**os.environ, "JAVA_OPTS": " ".join(JAVA_OPTIONS)}
     name = " ".join(map(str, command[:3]))
     # A session of its own: kotlinc is a shell script, and killing that alone would leave its JVM running.
     with subprocess.Popen(
@@ -159,9 +161,15 @@ class Jvm:
     tools: Tools
     classes: Path
 
-    def _java(self, *arguments: str | Path, jars: Sequence[Path] = (), timeout: float = 600) -> str:
+    def _java(
+        self,
+        *arguments: str | Path,
+        jars: Sequence[Path] = (),
+        timeout: float = 600,
+        options: Sequence[str] = JAVA_OPTIONS,
+    ) -> str:
         path = classpath(self.classes, self.tools.stdlib, self.tools.gson, *jars)
-        return run([self.tools.java, "-Xmx1g", "-Djava.awt.headless=true", "-cp", path, *arguments], timeout=timeout)
+        return run([self.tools.java, *options, "-Djava.awt.headless=true", "-cp", path, *arguments], timeout=timeout)
 
     def unit_tests(self) -> str:
         """JUnit's output.
@@ -179,6 +187,15 @@ class Jvm:
             ToolError: it failed.
         """
         return self._java("org.retinaface.proof.MainKt", command, *arguments, jars=(self.tools.jna,), timeout=timeout)
+
+    def speed(self) -> dict[str, float]:
+        """Milliseconds by what takes them (Speed.kt), with both of the JVM's compilers.
+
+        Raises:
+            ToolError: it failed.
+        """
+        printed = self._java("org.retinaface.proof.MainKt", "speed", options=JAVA_OPTIONS[:2])
+        return {words[0]: float(words[1]) for words in map(str.split, printed.splitlines())}
 
 
 def compile_jvm(tools: Tools, core: str = "core/src") -> Jvm:

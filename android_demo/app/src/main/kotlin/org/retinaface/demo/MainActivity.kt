@@ -23,6 +23,7 @@ import android.view.WindowManager
 import android.widget.CheckBox
 import android.widget.SeekBar
 import android.widget.TextView
+import android.widget.Toast
 import android.window.OnBackInvokedCallback
 import android.window.OnBackInvokedDispatcher
 import org.retinaface.core.uprightRotation
@@ -429,7 +430,7 @@ internal class MainActivity : Activity() {
                 work()
                 main.post { if (!isDestroyed) done() }
             } catch (e: IOException) {
-                main.post { status.text = getString(R.string.export_failed, e.message) }
+                main.post { toast(getString(R.string.export_failed, e.message)) }
             }
         }.start()
     }
@@ -448,10 +449,13 @@ internal class MainActivity : Activity() {
     }
 
     private fun copyTo(uri: Uri) =
-        inBackground({ status.setText(R.string.saved) }) {
+        inBackground({ toast(getString(R.string.saved)) }) {
             val stream = contentResolver.openOutputStream(uri) ?: throw IOException("it cannot be opened")
             stream.use { to -> PictureFile.of(this).inputStream().use { it.copyTo(to) } }
         }
+
+    /** The status line would be written over by the next picture. */
+    private fun toast(text: String) = Toast.makeText(this, text, Toast.LENGTH_LONG).show()
 
     private fun share() {
         val intent =
