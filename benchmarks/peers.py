@@ -122,7 +122,7 @@ def ours_in(open_network: Callable[[Path, int], tuple[Run, str]], file: str, hei
         raise PeerMissing(str(error)) from error
     anchors = make_anchors(height, width, spec.strides, spec.anchor_sizes)
     canvas = np.empty((height, width, 3), np.uint8)
-    last = np.zeros((1, 3, height, width), np.float32)
+    last: np.ndarray = np.zeros((1, 3, height, width), np.float32)
 
     def detect(image: np.ndarray, threshold: float) -> Detections:
         nonlocal last
