@@ -55,7 +55,7 @@ test-android: $(STAMP)
 # g++, clang++, cmake, and the headers of libjpeg-turbo and libpng (Debian: libjpeg-dev libpng-dev).
 .PHONY: test-cpp
 test-cpp: $(STAMP)
-	$(BIN)/python -m pytest tests/cpp
+	$(BIN)/python -m pytest tests/cpp -n 2 --dist loadfile
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info

@@ -8,7 +8,7 @@ and W that are multiples of 32; outputs float32 [1, anchors · k, H/s, W/s].
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,9 +20,6 @@ from quantization.quantizers import ChannelWeights
 from quantization.recipe import Int8Network
 from rf_keras.config import ModelConfig
 from tflite.spec import SPEC_FILE, ModelSpec, spec_to_json
-
-if TYPE_CHECKING:
-    pass
 
 layers = keras.layers
 OPSET, IR_VERSION = 17, 8  # what runtimes of 2022 read
@@ -214,7 +211,7 @@ def to_onnx(network: FoldedNetwork, spec: ModelSpec, int8: Int8Network | None = 
         outputs.append(value(name, config.anchors_per_cell * widths[kind], f"height_{stride}", f"width_{stride}"))
     constants = [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in graph.constants.items()]
     body = helper.make_graph(graph.nodes, "retinaface", [value(INPUT, 3, "height", "width")], outputs, constants)
-    model: Any = helper.make_model(
+    model = helper.make_model(
         body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="retinaface-keras"
     )
     helper.set_model_props(model, {SPEC_FILE: spec_to_json(spec)})
