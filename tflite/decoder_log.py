@@ -14,7 +14,8 @@ from typing import IO, Any
 STDERR = 2
 # FFmpeg's lines: [mpeg4 @ 0x55d0c8] header damaged
 COMPLAINT = re.compile(rb"\[[^\]\n@]+ @ (?:0x)?[0-9A-Fa-f]+\] *([^\n]+)")
-LONGEST_READ = 1 << 16  # bytes of one frame's lines that are looked at
+MOST_KEPT = 1 << 16  # bytes: looked at for one frame, and passed on at the end
+MOST_HELD = 1 << 22  # bytes on disk
 
 
 class DecoderLog:
@@ -30,6 +31,8 @@ class DecoderLog:
     def __init__(self) -> None:
         self.first: str | None = None
         self._rest = b""
+        self._read = 0  # bytes that were looked at
+        self._torn = False  # the next line may lack its start
         self._held: IO[bytes] | None = None
         self._kept = -1
         self._python: Any = None
@@ -57,25 +60,34 @@ class DecoderLog:
 
     def complaint(self) -> str | None:
         """What FFmpeg has said since the last call, its first line; None if nothing."""
-        if self._held is None:
-            return None
-        handle = self._held.fileno()
-        if not (size := os.fstat(handle).st_size):
-            return None
-        os.lseek(handle, 0, os.SEEK_SET)
-        text = os.read(handle, min(size, LONGEST_READ))
-        # The place to write at is shared by all who write: it goes back to the start.
-        os.ftruncate(handle, 0)
-        os.lseek(handle, 0, os.SEEK_SET)
-        lines = text.splitlines(keepends=True)
+        lines = self._new_lines()
         complaints = [match for line in lines if (match := COMPLAINT.match(line))]
-        if len(self._rest) < LONGEST_READ:
+        if len(self._rest) < MOST_KEPT:
             self._rest += b"".join(line for line in lines if not COMPLAINT.match(line))
         if not complaints:
             return None
         said = complaints[0][1].decode("utf-8", "replace").strip()
         self.first = self.first or said
         return said
+
+    def _new_lines(self) -> list[bytes]:
+        """Whole lines only: FFmpeg writes one in several parts, in threads of its own."""
+        if self._held is None:
+            return []
+        handle = self._held.fileno()
+        size = os.fstat(handle).st_size
+        text = os.pread(handle, min(size - self._read, MOST_KEPT), self._read) if size > self._read else b""
+        text = text[: text.rfind(b"\n") + 1]
+        self._read += len(text)
+        lines = text.splitlines(keepends=True)
+        if self._torn and lines:
+            lines, self._torn = lines[1:], False
+        if size > MOST_HELD:
+            # The place to write at is shared by all who write: it goes back to the start.
+            os.ftruncate(handle, 0)
+            os.lseek(handle, 0, os.SEEK_SET)
+            self._read, self._torn = 0, True
+        return lines
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._held is None:

@@ -24,8 +24,7 @@ VIDEO_SUFFIXES = {
 }
 H264_SUFFIXES = (".mp4", ".mov", ".mkv")  # by PyAV where it is installed
 BROWSER_CODECS = ("avc1", "VP80", "h264")
-MEASURED_FRAMES = 10  # whose times give the rate, before the file is begun …
-MEASURED_SECONDS = 1.0  # … or so much time
+MEASURED_FRAMES = 10  # whose times give the rate, before the file is begun
 NEAR = 0.05  # of the announced rate: a measured one as near as that confirms it
 MOST_REPEATS = 600  # frames written for one that came late
 MILLISECONDS = Fraction(1, 1000)
@@ -135,13 +134,15 @@ class VideoSink:
             self._write(frame, seconds)
             return
         self._waiting.append((frame, seconds))
-        if len(self._waiting) >= MEASURED_FRAMES or (seconds >= MEASURED_SECONDS and len(self._waiting) > 1):
+        if len(self._waiting) == MEASURED_FRAMES:
             self._measure()
 
     def _measure(self) -> None:
         """Settle the rate, and write what waits."""
-        seconds = self._waiting[-1][1]
-        fps = min(max((len(self._waiting) - 1) / seconds, 0.1), 240.0) if seconds > 0 else self._announced
+        # The median: a camera's first frames may take long.
+        gaps = np.diff([when for _, when in self._waiting])
+        gap = float(np.median(gaps)) if len(gaps) else 0.0
+        fps = min(max(1 / gap, 0.01), 240.0) if gap > 0 else self._announced
         self._fps = self._announced if abs(fps / self._announced - 1) <= NEAR else fps
         for frame, when in self._waiting:
             self._write(frame, when)
