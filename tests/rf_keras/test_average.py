@@ -35,6 +35,11 @@ def test_each_weight_is_the_mean() -> None:
     assert all((weight == 3.0).all() for weight in three.get_weights())
 
 
+def test_by_shares() -> None:
+    two = average_weights([(filled(SMALL, value), SMALL, Path("x")) for value in (1.0, 5.0)], (3.0, 1.0))
+    assert all((weight == 2.0).all() for weight in two.get_weights())
+
+
 def run(root: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "rf_keras.average", *map(str, arguments)]
     return subprocess.run(command, cwd=root, capture_output=True, text=True)
@@ -63,6 +68,16 @@ def test_the_command(root: Path, tmp_path: Path) -> None:
     model, _, meta = load_model(output)
     assert meta["quantization"] == ranges["quantization"], "convert.py goes by them"
     assert all((weight == 5.0).all() for weight in model.get_weights())
+    narrower = {"quantization": {"size": [64, 64], "ranges": {"image": [0.0, 0.5]}}}
+    save_model(folded, folded_config, tmp_path / "narrower_qat.keras", narrower)
+    given = ["--weights", tmp_path / "qat.keras", "--weights", tmp_path / "narrower_qat.keras", "--output", output]
+    with pytest.raises(ValueError, match="narrower_qat.keras: its quantization ranges differ"):
+        average.run(parsed(average, *given))
+    with pytest.raises(ValueError, match="--shares: 3 given, expected 2"):
+        average.run(parsed(average, *given, "--first_ranges", "--shares=1,2,3"))
+    average.run(parsed(average, *given, "--first_ranges", "--shares=1,3"))
+    model, _, meta = load_model(output)
+    assert meta["quantization"] == ranges["quantization"] and float(model.get_weights()[0].flat[0]) == 5.5
     wide = replace(FAST, blocks=(1, 0))
     save_model(build_model(wide), wide, tmp_path / "wide.keras")
     save_model(filled(DEEPER, 1.0), DEEPER, tmp_path / "deep.keras")
