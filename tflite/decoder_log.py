@@ -8,8 +8,9 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 STDERR = 2
 # FFmpeg's lines: [mpeg4 @ 0x55d0c8] header damaged
@@ -33,7 +34,7 @@ class DecoderLog:
         self._rest = b""
         self._read = 0  # bytes that were looked at
         self._torn = False  # the next line may lack its start
-        self._held: IO[bytes] | None = None
+        self._held: int | None = None
         self._kept = -1
         self._python: Any = None
 
@@ -42,7 +43,9 @@ class DecoderLog:
             self._kept = os.dup(STDERR)
         except OSError:  # no stderr at all
             return self
-        self._held = tempfile.TemporaryFile()
+        handle, name = tempfile.mkstemp(prefix="decoder.")
+        self._held, self._name = handle, Path(name)
+        self._reader = self._name.open("rb", buffering=0)  # with a place of its own in the file
         self._python = sys.stderr
         with contextlib.suppress(AttributeError, OSError, ValueError):  # None, or a stand-in that is no file
             if self._python.fileno() == STDERR:
@@ -55,7 +58,7 @@ class DecoderLog:
                     closefd=False,
                     buffering=1,
                 )
-        os.dup2(self._held.fileno(), STDERR)
+        os.dup2(self._held, STDERR)
         return self
 
     def complaint(self) -> str | None:
@@ -74,9 +77,9 @@ class DecoderLog:
         """Whole lines only: FFmpeg writes one in several parts, in threads of its own."""
         if self._held is None:
             return []
-        handle = self._held.fileno()
-        size = os.fstat(handle).st_size
-        text = os.pread(handle, min(size - self._read, MOST_KEPT), self._read) if size > self._read else b""
+        size = os.fstat(self._held).st_size
+        self._reader.seek(self._read)
+        text = self._reader.read(MOST_KEPT) if size > self._read else b""
         text = text[: text.rfind(b"\n") + 1]
         self._read += len(text)
         lines = text.splitlines(keepends=True)
@@ -84,8 +87,8 @@ class DecoderLog:
             lines, self._torn = lines[1:], False
         if size > MOST_HELD:
             # The place to write at is shared by all who write: it goes back to the start.
-            os.ftruncate(handle, 0)
-            os.lseek(handle, 0, os.SEEK_SET)
+            os.ftruncate(self._held, 0)
+            os.lseek(self._held, 0, os.SEEK_SET)
             self._read, self._torn = 0, True
         return lines
 
@@ -100,8 +103,11 @@ class DecoderLog:
         with contextlib.suppress(OSError):
             os.write(STDERR, self._rest)
         os.close(self._kept)
-        self._held.close()
+        self._reader.close()
+        os.close(self._held)
         self._held = None
+        with contextlib.suppress(OSError):
+            self._name.unlink()
 
 
 @contextlib.contextmanager
