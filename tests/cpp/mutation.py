@@ -89,7 +89,10 @@ def write_mutant(mutant: Mutant, folder: Path) -> Path:
 def first_failure(file: str, driver: build.Driver, folder: Path) -> str | None:
     """Name of the first check of what is in a header that fails; None when all pass."""
     checks: dict[str, list[tuple[str, Callable[[], None]]]] = {
-        "decode.hpp": [("golden vectors", lambda: arithmetic.test_golden_vectors(driver, build.ROOT, folder))],
+        "decode.hpp": [
+            ("the largest box", lambda: arithmetic.test_the_largest_box(driver, folder)),
+            ("golden vectors", lambda: arithmetic.test_golden_vectors(driver, build.ROOT, folder)),
+        ],
         "letterbox.hpp": [
             ("shapes", lambda: arithmetic.test_shapes(driver, build.ROOT, folder)),
             ("golden tables", lambda: arithmetic.test_golden_tables(driver, build.ROOT, folder)),
