@@ -16,7 +16,7 @@ from tflite.interpreter import load_interpreter, tensor_details
 from tflite.preprocess import InputWriter, letterbox_size
 from tflite.shapes import auto_shape
 from tflite.shipped import find_model, model_names
-from tflite.spec import read_spec
+from tflite.spec import ModelSpec, read_spec
 
 MEAN = (104.0, 117.0, 123.0)
 SCALE, ZERO_POINT = float(np.float32(123 / 114)), -14  # of the shipped models' input
@@ -54,6 +54,24 @@ def test_two_thousand_random_outputs(
     found = cpp_faces(driver, tmp_path, [case for case, _ in random_cases])
     for i, ((_, wanted), faces) in enumerate(zip(random_cases, found, strict=True)):
         kotlin.assert_same_faces(faces, wanted, f"case {i}")
+
+
+def test_the_largest_box(driver: Driver, tmp_path: Path) -> None:
+    """No box is more than 62.5 times its anchor: one of 500 pixels in the middle of a picture, which clips nothing."""
+    spec = ModelSpec(anchor_sizes=((8.0,), (64.0,), (256.0,)))
+    tensors = {}
+    for stride in spec.strides:
+        cells = (640 // stride) ** 2
+        tensors[f"score_{stride}"] = np.full(cells, -9, np.float32)
+        tensors[f"box_{stride}"] = np.zeros(cells * 4, np.float32)
+        tensors[f"landmark_{stride}"] = np.zeros(cells * 10, np.float32)
+    middle = 40 * 80 + 40
+    tensors["score_8"][middle] = 9
+    tensors["box_8"][4 * middle + 2 : 4 * middle + 4] = 1000
+    case = exchange.DecodeCase(spec, tensors, {}, (640, 640), 1.0, 0.5, 0.4)
+    (faces,) = cpp_faces(driver, tmp_path, [case])
+    kotlin.assert_same_faces(faces, kotlin.python_faces(case), "the largest box")
+    assert abs(faces["box"][0, 2] - faces["box"][0, 0] - 500) < 1e-3
 
 
 def test_golden_tables(driver: Driver, root: Path, tmp_path: Path) -> None:
