@@ -140,7 +140,7 @@ def refuse_without_checkpoint(run_dir: Path) -> None:
     rows = []
     if (run_dir / METRICS).exists():
         with (run_dir / METRICS).open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            rows = [row for row in csv.DictReader(file) if row.get("step") != "0"]  # 0: a fine-tuning's start
     if len(rows) > 1 or (run_dir / LAST).exists():  # after one row the checkpoint is about to be written
         raise RunError(
             f"{run_dir}: no checkpoint is left of {len(rows)} rows in {METRICS}; nothing was changed, expected its "
