@@ -353,10 +353,10 @@ TEACHER_LOSSES = changes(
     ("(score >= LOOKED_AT_SCORE)", "(score > LOOKED_AT_SCORE)"),
     ("batch_dims=1), 0.0, float(size))", "batch_dims=1), -1e9, 1e9)"),
     ("tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)", "tf.reduce_prod(high - low, axis=-1)"),
-    ("PART_SHARE = 0.4, 0.9, 0.5", "PART_SHARE = 0.3, 0.9, 0.5"),
-    ("PART_SHARE = 0.4, 0.9, 0.5", "PART_SHARE = 0.4, 0.8, 0.5"),
-    ("PART_SHARE = 0.4, 0.9, 0.5", "PART_SHARE = 0.4, 0.9, 1.5"),
-    ("LARGE_SCORE * share**2", "LARGE_SCORE * share"),
+    ("PART_SHARE = 0.25, 0.9, 0.5", "PART_SHARE = 0.2, 0.9, 0.5"),
+    ("PART_SHARE = 0.25, 0.9, 0.5", "PART_SHARE = 0.25, 0.8, 0.5"),
+    ("PART_SHARE = 0.25, 0.9, 0.5", "PART_SHARE = 0.25, 0.9, 1.5"),
+    ("LARGE_SCORE * share", "LARGE_SCORE * share**2"),
     ("tf.where(overlap >= SURE_IOU, top, 0.0)", "tf.zeros_like(top)"),
 )
 

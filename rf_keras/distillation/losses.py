@@ -24,8 +24,8 @@ RAISED_TO, LARGEST_RAISE = 0.6, 2.0
 
 # Faces that fill the frame are learned from their labels (`large_faces_by_labels`): from this share of the image's side
 # on, with this score on the best anchor, and no face where a box lies by `PART_SHARE` of itself inside one of them.
-LARGE_FACE, LARGE_SCORE, PART_SHARE = 0.4, 0.9, 0.5
-MOST_LARGE = 4  # per image: more faces of that size do not fit
+LARGE_FACE, LARGE_SCORE, PART_SHARE = 0.25, 0.9, 0.5
+MOST_LARGE = 8  # per image: seldom do more faces of that size fit
 
 
 def taught_sums(
@@ -190,8 +190,8 @@ def large_faces_by_labels(
 
     Returns:
         float32 [B, A, 15]. Anchors matched to a face whose longer side is at least `LARGE_FACE` of `size` and whose
-        landmarks are known predict that label; the score is `LARGE_SCORE` on the face's best anchor, and less by the
-        square of their IoU on others, so that NMS keeps the best. Other anchors of which the teacher's box is mostly
+        landmarks are known predict that label; the score is `LARGE_SCORE` on the face's best anchor, and less on others in
+        the ratio of their IoU, so that NMS keeps the best. Other anchors of which the teacher's box is mostly
         inside such a face predict nothing, unless that box is another labelled face's.
     """
     sides = boxes[..., 2:] - boxes[..., :2]
@@ -208,7 +208,7 @@ def large_faces_by_labels(
     of_face = real[:, None] & (matched[..., None] == order[:, None])  # [B, A, L]
     fit = tf.where(of_face, pairwise_iou(tf.broadcast_to(squares, tf.shape(teacher_outputs[..., 1:5])), whole), 0.0)
     share = tf.reduce_max(tf.math.divide_no_nan(fit, tf.reduce_max(fit, axis=1, keepdims=True)), axis=-1)
-    score = LARGE_SCORE * share**2
+    score = LARGE_SCORE * share
     on_large = tf.reduce_any(of_face, axis=-1)  # [B, A]
     face = tf.where(on_large, matched, 0)
     points = tf.reshape(landmarks, tf.concat([tf.shape(landmarks)[:2], [10]], axis=0))
