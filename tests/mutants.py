@@ -269,7 +269,7 @@ RESULTS = changes(
     ('{source}#{frame.number}"] = record', '{source}"] = record'),
     ("round(self.seconds or 0.0, 4)", "round(self.seconds or 0.0, 1)"),
     ("self._lines.flush()", "pass"),
-    ("stream.write(text)\n        stream.flush()", "stream.write(text)"),
+    ("if flush:\n            stream.flush()", "if not flush:\n            stream.flush()"),
     ("return name.parent / f", "return Path() / f"),
     ("name if name.suffix.lower() in WRITABLE", "name if name.suffix in WRITABLE"),
     ('name.with_name(name.name + ".png")', 'name.with_suffix(".png")'),

@@ -159,7 +159,7 @@ def test_sizes() -> None:
         (["--int8", "--fp16"], "found --fp16 --int8"),
         (["--int8", "--weights", "absent.keras"], "absent.keras: no such weights file"),
         (["--int8", "--weights", "EMPTY_DIR"], "no weights in the folder, expected best.keras or last.keras"),
-        (["--int8", "--weights", "TEXT"], "not a readable .keras file"),
+        (["--int8", "--weights", "TEXT"], "not a .keras file"),
         (["--int8", "--weights", "WEIGHTS", "--output", "model.bin"], "expected a name ending in .tflite"),
         (["--int8", "--weights", "WEIGHTS", "--size", "100"], "expected a multiple of 32"),
         (["--int8", "--weights", "WEIGHTS", "--data_dir", "EMPTY_DIR"], "no image in the folder"),

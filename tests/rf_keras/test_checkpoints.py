@@ -165,7 +165,7 @@ def test_what_kills_left_is_removed(folder: Path) -> None:
 def test_a_run_whose_checkpoints_are_gone_does_not_start_again(
     rows: int, last: bool, refused: bool, tmp_path: Path
 ) -> None:
-    (tmp_path / METRICS).write_text("step,loss\n" + "3,1\n" * rows)
+    (tmp_path / METRICS).write_text("step,loss\n0,\n" + "3,1\n" * rows)  # step 0: a fine-tuning's start
     if last:
         (tmp_path / "last.keras").touch()
     assert State(tmp_path / "checkpoints").checkpoints.restore() is None

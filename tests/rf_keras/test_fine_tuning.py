@@ -215,7 +215,7 @@ def test_a_fine_tuning_that_fails_leaves_its_start(
     start: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = tmp_path / "spoiled"
-    figures = run(*NETWORK[1:], "--epochs=3", "--learning_rate=0.3", "--set=ema_decay=0", f"--init={start}",
+    figures = run(*NETWORK[1:], "--epochs=3", "--learning_rate=3", "--set=ema_decay=0", f"--init={start}",
                   f"--data_dir={data}", f"--run_dir={run_dir}")  # fmt: skip
     said = capsys.readouterr().out
     assert "done: nothing was better than the start" in said and "   start    last" in said

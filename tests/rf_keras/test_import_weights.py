@@ -488,7 +488,7 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         ({"source": str(tmp_path / "w.txt")}, r"suffix is '\.txt', expected \.onnx or \.pth"),
         ({"source": str(tmp_path / "w.onnx")}, "not a valid ONNX file"),
         ({"output": tmp_path / "out.h5"}, r"ends in \.keras"),
-        ({"data_dir": tmp_path / "nowhere"}, "nowhere: no image in the folder"),
+        ({"data_dir": tmp_path / "nowhere"}, "nowhere: cannot read the folder"),
     ]
     for wrong, message in cases:
         given: dict[str, Any] = {"source": str(tmp_path / "w.onnx"), "output": output} | wrong

@@ -281,7 +281,7 @@ def test_help_shows_every_setting_at_once(root: Path) -> None:
         for name in ("momentum", "val_share", "blocks", "clip_norm"):
             assert f"\n  {name}=" in done.stdout, name
     expected = "default 0.02; reference: 0.001; synthetic faces: 0.04; with --init: 0.002"
-    assert f"peak learning rate ({expected})" in done.stdout
+    assert f"peak learning rate ({expected})" in " ".join(done.stdout.split())
 
 
 def test_a_run_is_started_from_python(data: Path) -> None:

@@ -216,7 +216,7 @@ def test_training_keeps_what_a_network_knows_and_learns_closeups(data: Path, tmp
             *given, "--epochs=1", "--steps_per_epoch=2", "--augment=none", f"--closeups={share}", f"--run_dir={run_dir}"
         )
         with (run_dir / "metrics.csv").open() as file:
-            (row,) = csv.DictReader(file)
+            _start, row = csv.DictReader(file)
         assert int(row["step"]) == 2
         losses[share] = float(row["loss"])
     assert losses[0.0] < 0.01 * losses[1.0]
