@@ -190,9 +190,9 @@ def large_faces_by_labels(
 
     Returns:
         float32 [B, A, 15]. Anchors matched to a face whose longer side is at least `LARGE_FACE` of `size` and whose
-        landmarks are known predict that label; the score is `LARGE_SCORE` on the face's best anchor, and less on others in
-        the ratio of their IoU, so that NMS keeps the best. Other anchors of which the teacher's box is mostly
-        inside such a face predict nothing, unless that box is another labelled face's.
+        landmarks are known predict that label; the score is `LARGE_SCORE` on the face's best anchor, and less on
+        others in the ratio of their IoU, so that NMS keeps the best. Other anchors of which the teacher's box is
+        mostly inside such a face predict nothing, unless that box is another labelled face's.
     """
     sides = boxes[..., 2:] - boxes[..., :2]
     large = tf.reduce_max(sides, axis=-1) >= LARGE_FACE * size
