@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # The cases that Kotlin answers are those that C++ answers.
-for folder in ("android_demo/tools", "tests/android"):
+for folder in ("tests/android/tools", "tests/android"):
     sys.path.append(str(ROOT / folder))
 
 from tests.cpp import build  # noqa: E402

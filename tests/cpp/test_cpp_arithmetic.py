@@ -19,7 +19,7 @@ from tflite.shipped import find_model, model_names
 from tflite.spec import ModelSpec, read_spec
 
 MEAN = (104.0, 117.0, 123.0)
-SCALE, ZERO_POINT = float(np.float32(123 / 114)), -14  # of the shipped models' input
+SCALE, ZERO_POINT = float(np.float32(151 / 140)), -13  # of the shipped models' input
 
 
 def cpp_faces(driver: Driver, folder: Path, cases: list[exchange.DecodeCase]) -> list[np.ndarray]:
