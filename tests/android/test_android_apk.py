@@ -108,7 +108,7 @@ def test_gradle_files_say_the_same(tools: toolchain.Tools) -> None:
     """Gradle cannot run here, so what both builds state is compared."""
     demo = toolchain.DEMO
     kotlin = re.search(r'^kotlin = "(.+)"$', (demo / "gradle" / "libs.versions.toml").read_text(), re.MULTILINE)
-    assert kotlin and kotlin[1] == (tools.kotlinc.parent.parent / "version").read_text().strip()
+    assert kotlin and kotlin[1] == (tools.kotlinc.parent.parent / "build.txt").read_text().split("-")[0].strip()
     script = (demo / "app" / "build.gradle.kts").read_text()
     named = re.search(r"licences = listOf\((.+)\)\.map", script)
     assert named and re.findall(r'"\.\./(.+?)"', named[1]) == list(apk.LICENCES)
