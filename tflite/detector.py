@@ -8,7 +8,6 @@ import threading
 import time
 import traceback
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_DEFAULT_THREADS = 4  # small convolutions gain little beyond
-# Interpreters kept at a shape each, the latest used; one more takes 12 to 14 MB for 640×480 pixels. Beyond, the one
-# longest unused is resized, which takes about half the time of running it.
-MAX_PREPARED = 4
 STAGES = ("letterbox", "table", "invoke", "decode", "nms")  # of a detection, in order
 
 
@@ -61,10 +57,10 @@ class FaceDetector:
         model: short name of a shipped model ("fast_640", "fast_320", "mnet025_640", "mnet025_320"), path of a .tflite
             file written by quantization/convert.py, or its bytes; by default "fast_640".
         num_threads: threads of the interpreter; by default one per core, at most 4.
-        input_size: of the network's input, in pixels: "auto", the smallest rectangle of multiples of 32 that holds the
-            picture at the model's own scale (`tflite.shapes.auto_shape`): the same faces without computing the empty
-            part; (height, width), multiples of 32 from 64 to 1,280: every picture is scaled to fit it; None, the
-            model's own, as a file that runs at no other has it anyway.
+        input_size: of the network's input, in pixels: "auto", the model's own or, where the picture at the model's own
+            scale fits, one with a side shortened to 3/4 or 3/5 (`tflite.shapes.auto_shape`): the same faces without
+            computing the empty part; (height, width), multiples of 32 from 64 to 1,280: every picture is scaled to fit
+            it; None, the model's own, as a file that runs at no other has it anyway.
         delegate: PATH[:key=value…] of a shared library that runs the network on an accelerator, through the
             interpreter's load_delegate. Where it cannot be used, the CPU is, and `interpreter_name` says why.
 
@@ -110,7 +106,9 @@ class FaceDetector:
         self._lock = threading.Lock()
         self.spec: ModelSpec = read_spec(self._model, self.name)
         self._own = self.spec.input_height, self.spec.input_width
-        self._prepared: OrderedDict[tuple[int, int], Prepared] = OrderedDict()  # by shape, the latest used last
+        # By shape, all that were used: "auto" has five at most. Of a 640 file each takes 14 to 17 MB, a process with
+        # three 122 MB and with five 150; resizing one instead takes half the time of running it.
+        self._prepared: dict[tuple[int, int], Prepared] = {}
         self._fixed = False  # a resize was refused
         with self._lock:
             self._latest = self.input_size if isinstance(self.input_size, tuple) else self._own
@@ -140,12 +138,8 @@ class FaceDetector:
         if not self._model:
             raise ValueError("the detector is closed")
         if shape not in self._prepared:
-            if self._prepared and (self._unused or len(self._prepared) == MAX_PREPARED):
-                taken = self._prepared.popitem(last=False)[1]
-            else:
-                taken = self._load()
+            taken = self._prepared.popitem()[1] if self._prepared and self._unused else self._load()
             self._prepared[shape] = taken.at(shape)
-        self._prepared.move_to_end(shape)
         self._unused, self._latest = False, shape
         return self._prepared[shape]
 

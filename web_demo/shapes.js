@@ -1,31 +1,41 @@
-/** Which input shape suits a picture: a rectangle of multiples of 32 pixels. Twin of tflite/shapes.py. */
+/** Which input shape suits a picture: the model's own, or one with a shorter side. Twin of tflite/shapes.py. */
 
 const MULTIPLE = 32; // pixels: the coarsest stride
-const SMALLEST = 64;
+// What a side may be shortened to.
+const PARTS = [
+  [3, 5],
+  [3, 4],
+];
 
 /**
- * The smallest multiple of 32 that is at least numerator/denominator, both positive whole numbers; without rounding.
+ * The shortest form of a side that is at least numerator/denominator.
  *
- * @param {number} numerator
+ * @param {number} side in pixels, a multiple of 32
+ * @param {number} numerator a whole number, as is the denominator
  * @param {number} denominator
  */
-function upToMultiple(numerator, denominator) {
-  const block = denominator * MULTIPLE;
-  return ((numerator - (numerator % block)) / block + (numerator % block ? 1 : 0)) * MULTIPLE;
+function shortened(side, numerator, denominator) {
+  for (const [part, whole] of PARTS) {
+    const left = (side * part) % (whole * MULTIPLE);
+    const found = (side * part - left) / whole + (left ? MULTIPLE : 0);
+    if (found * denominator >= numerator) return found;
+  }
+  return side;
 }
 
 /**
- * The smallest rectangle that holds the letterboxed picture at the model's own scale.
+ * The smallest of a model's shapes that holds the letterboxed picture at the model's own scale.
  *
  * @param {number} imageHeight of the picture in pixels, at least 1
  * @param {number} imageWidth
  * @param {number} height of the model's own input in pixels, a multiple of 32
  * @param {number} width
- * @returns {[number, number]} height and width: one is the model's own, the other from 64 to the model's own
+ * @returns {[number, number]} height and width: one is the model's own, the other 3/5, 3/4 or all of the model's own, up
+ *   to a multiple of 32
  */
 export function autoShape(imageHeight, imageWidth, height, width) {
   if (height * imageWidth <= width * imageHeight) {
-    return [height, Math.min(Math.max(upToMultiple(imageWidth * height, imageHeight), SMALLEST), width)];
+    return [height, shortened(width, imageWidth * height, imageHeight)];
   }
-  return [Math.min(Math.max(upToMultiple(imageHeight * width, imageWidth), SMALLEST), height), width];
+  return [shortened(height, imageHeight * width, imageWidth), width];
 }

@@ -272,21 +272,28 @@ def letterbox_cases() -> list[dict[str, Any]]:
     return cases
 
 
+def allowed_sides(own: int) -> list[int]:
+    """What a side of a model's input may be: the least multiples of 32 that are 3/5, 3/4 and all of its own."""
+    multiples = range(32, own + 32, 32)
+    return [next(side for side in multiples if side * whole >= own * part) for part, whole in ((3, 5), (3, 4), (1, 1))]
+
+
 def auto_shape_cases() -> list[dict[str, Any]]:
-    """Input shapes for pictures: what is left of a model's own input where the letterboxed picture ends."""
+    """Input shapes for pictures: a model's own input, or with one side shortened where the letterboxed picture ends."""
     cases = []
     images = (
         *((480, 640), (640, 480), (720, 1280), (1080, 1920), (1920, 1080), (3000, 4000), (1, 1), (1, 5000), (5000, 1)),
         *((577, 1000), (601, 1000), (6000, 10000), (6004, 10000), (641, 640), (37, 911), (333, 250), (16384, 16383)),
+        *((427, 640), (7500, 10000), (7501, 10000), (10000, 6001)),
     )
     for image in images:
-        for own in ((640, 640), (320, 320), (384, 640), (640, 480), (1280, 1280)):
-            # One side is the model's own; the other grows until the picture at that scale fits.
+        for own in ((640, 640), (320, 320), (384, 640), (640, 480), (1280, 1280), (96, 64), (32, 640)):
+            # One side is the model's own; the other the first on the list where the picture at that scale fits.
             rows, columns = own
             if own[0] * image[1] > own[1] * image[0]:
-                rows = next(side for side in range(64, own[0] + 32, 32) if side * image[1] >= own[1] * image[0])
+                rows = next(side for side in allowed_sides(own[0]) if side * image[1] >= own[1] * image[0])
             else:
-                columns = next(side for side in range(64, own[1] + 32, 32) if side * image[0] >= own[0] * image[1])
+                columns = next(side for side in allowed_sides(own[1]) if side * image[0] >= own[0] * image[1])
             cases.append({"image": image, "own": own, "input": (rows, columns)})
     return cases
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.tflite.conftest import HEIGHT, WIDTH, build_model, photo
-from tflite.detector import MAX_PREPARED, STAGES, FaceDetector
+from tflite.detector import STAGES, FaceDetector
 from tflite.images import ImageError
 from tflite.interpreter import ModelError
 from tflite.postprocess import Detections
@@ -305,20 +305,17 @@ def test_shapes_come_and_go(model_dir: Path) -> None:
         assert detector.input_shape(height, width) == alone.input_shape(height, width)
 
 
-def test_few_shapes_are_kept(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_for_each_shape(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     load = FaceDetector._load
     monkeypatch.setattr(FaceDetector, "_load", lambda self: made.append(1) or load(self))
-    detector = FaceDetector(attach_spec((model_dir / "bare.tflite").read_bytes(), ModelSpec(64, 96)), 1)
-    for width in (96, 64, 96, 64):
-        detector.detect(photo(64, width, ()))
-    assert len(made) == 2, "one for each shape, and none beside"
-
-    made.clear()
-    wide = FaceDetector(attach_spec(build_model(64, 448, int8=False), ModelSpec(64, 448)), 1)
-    for width in range(64, 449, 32):
-        wide.detect(photo(64, width, ()))
-    assert len(made) == MAX_PREPARED
+    detector = FaceDetector(attach_spec(build_model(160, 160, int8=False), ModelSpec(160, 160)), 1)
+    for _ in range(2):
+        for side in range(16, 161, 16):
+            assert detector.input_shape(side, 160)[0] == (96 if side <= 96 else 128 if side <= 128 else 160)
+            detector.detect(photo(side, 160, ()))
+            detector.detect(photo(160, side, ()))
+    assert len(made) == 5, "one for each shape, and none beside"
 
 
 def test_the_first_picture_takes_the_interpreter_there_is(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tflite.preprocess import letterbox_size
-from tflite.shapes import auto_shape, check_input_size, parse_input_size, size_text
+from tflite.shapes import auto_shape, check_input_size, parse_input_size, shortened, size_text
 
 SIDES = st.integers(1, 20_000)
-OWN = st.integers(2, 40).map(lambda count: 32 * count)
+OWN = st.integers(1, 40).map(lambda count: 32 * count)
 
 
 @pytest.mark.parametrize(
@@ -21,13 +21,18 @@ OWN = st.integers(2, 40).map(lambda count: 32 * count)
         ((1280, 720), (640, 640), (640, 384)),
         ((3000, 4000), (320, 320), (256, 320)),  # 240 rows
         ((577, 1000), (640, 640), (384, 640)),  # 369.28
-        ((601, 1000), (640, 640), (416, 640)),  # 384.64: would round to 385
-        ((6004, 10000), (640, 640), (416, 640)),  # 384.256 would round to 384, where the scale would be another
+        ((601, 1000), (640, 640), (480, 640)),  # 384.64: would round to 385
+        ((6004, 10000), (640, 640), (480, 640)),  # 384.256 would round to 384, where the scale would be another
         ((6000, 10000), (640, 640), (384, 640)),
-        ((1, 5000), (640, 640), (64, 640)),
-        ((5000, 1), (640, 640), (640, 64)),
+        ((2, 3), (640, 640), (480, 640)),  # 427 rows
+        ((7501, 10000), (640, 640), (640, 640)),  # 480.064
+        ((1, 5000), (640, 640), (384, 640)),
+        ((5000, 1), (640, 640), (640, 384)),
         ((1, 1), (640, 640), (640, 640)),
-        ((100, 100), (384, 640), (384, 384)),
+        ((9, 16), (320, 320), (192, 320)),
+        ((16, 9), (1280, 1280), (1280, 768)),
+        ((100, 100), (384, 640), (384, 384)),  # 3/5 of 640
+        ((1, 100), (384, 640), (256, 640)),  # 230.4, 3/5 of 384
         ((1, 100), (32, 640), (32, 640)),  # never larger than the model's own
     ],
 )
@@ -36,17 +41,24 @@ def test_by_hand(image: tuple[int, int], own: tuple[int, int], expected: tuple[i
 
 
 @given(height=SIDES, width=SIDES, own_height=OWN, own_width=OWN)
-def test_the_letterboxed_picture_is_the_same(height: int, width: int, own_height: int, own_width: int) -> None:
-    rows, columns = auto_shape(height, width, own_height, own_width)
-    assert rows % 32 == columns % 32 == 0
-    assert 64 <= rows <= own_height and 64 <= columns <= own_width
-    assert rows == own_height or columns == own_width
-    assert letterbox_size(height, width, rows, columns) == letterbox_size(height, width, own_height, own_width)
-    if rows > 64:
-        smaller = letterbox_size(height, width, rows - 32, columns)
-        assert smaller != letterbox_size(height, width, rows, columns), "the smallest"
-    if columns > 64:
-        assert letterbox_size(height, width, rows, columns - 32) != letterbox_size(height, width, rows, columns)
+def test_the_smallest_that_holds_the_letterboxed_picture(
+    height: int, width: int, own_height: int, own_width: int
+) -> None:
+    shape = auto_shape(height, width, own_height, own_width)
+    letterboxed = letterbox_size(height, width, own_height, own_width)
+    five = {(own_height, side) for side in shortened(own_width)} | {(side, own_width) for side in shortened(own_height)}
+    assert len(five) <= 5 and all(side % 32 == 0 for sides in five for side in sides)
+    same = [sides for sides in five if letterbox_size(height, width, *sides) == letterboxed]
+    assert shape in same
+    assert shape[0] * shape[1] == min(rows * columns for rows, columns in same)
+    assert auto_shape(width, height, own_width, own_height) == shape[::-1]
+
+
+@given(side=OWN)
+def test_what_a_side_is_shortened_to(side: int) -> None:
+    least, middle, most = shortened(side)
+    assert 0 <= least - 3 * side / 5 < 32 and 0 <= middle - 3 * side / 4 < 32 and most == side
+    assert shortened(640) == [384, 480, 640] and shortened(320) == [192, 256, 320]
 
 
 @pytest.mark.parametrize(

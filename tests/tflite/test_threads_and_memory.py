@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,22 @@ from tests.tflite.test_detector import equal
 from tflite.detector import FaceDetector
 
 THREADS, IMAGES = 4, 500
+MOST_MEMORY = 130.0  # MB (10⁶ bytes) of a process that keeps three shapes ready
+LIBRARIES = 45.0  # MB of them are pages of files; how many count depends on what the kernel maps at once
+
+# In a fresh process: prints MB of peak memory, and of pages of files.
+THREE_SHAPES = """
+import numpy
+from tflite.detector import FaceDetector
+detector = FaceDetector("fast_640", 1)
+for rows in (640, 480, 384):
+    assert detector.input_shape(rows, 640) == (rows, 640)
+    for _ in range(3):
+        detector.detect(numpy.full((rows, 640, 3), 128, numpy.uint8))
+with open("/proc/self/status") as status:
+    sizes = dict(line.split(":", 1) for line in status)
+print(*(int(sizes[name].split()[0]) * 1024 / 1e6 for name in ("VmHWM", "RssFile")))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +89,14 @@ def test_memory_does_not_grow(model_dir: Path, images: list[np.ndarray]) -> None
     for image in images * 40:
         detector.detect(image)  # 2,000 images
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4096
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_with_three_shapes(root: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", THREE_SHAPES], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    peak, files = map(float, done.stdout.split())
+    assert 30 < peak - files <= MOST_MEMORY - LIBRARIES
 
 
 def test_context_manager_and_warm_up(model_dir: Path) -> None:

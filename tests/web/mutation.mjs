@@ -60,8 +60,10 @@ const MUTANTS = [
   ['letterbox.js', 'const BGR = [2, 1, 0];', 'const BGR = [0, 1, 2];'],
   ['letterbox.js', 'while (antialias && ', 'while ('],
   ['letterbox.js', 'value / input.scale + 0.5', 'value / input.scale + 0.4'],
-  ['shapes.js', 'const SMALLEST = 64', 'const SMALLEST = 32'],
-  ['shapes.js', '(numerator % block ? 1 : 0)', '1'],
+  ['shapes.js', '[3, 5]', '[2, 5]'],
+  ['shapes.js', '[3, 4]', '[7, 8]'],
+  ['shapes.js', '(left ? MULTIPLE : 0)', 'MULTIPLE'],
+  ['shapes.js', '>= numerator', '> numerator'],
   ['shapes.js', 'height * imageWidth <= width * imageHeight', 'imageWidth <= imageHeight'],
 ];
 

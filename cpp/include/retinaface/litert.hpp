@@ -385,7 +385,7 @@ class FaceDetector {
 
   const Spec& spec() const { return model_.spec(); }
 
-  // The input's shape for a picture: the smallest that holds it at the model's own scale.
+  // The input's shape for a picture: the smallest of the model's that holds it at the model's own scale.
   Shape input_shape(int image_height, int image_width) const {
     return fixed_ ? model_.own_shape() : auto_shape(image_height, image_width, model_.own_shape());
   }
@@ -408,8 +408,6 @@ class FaceDetector {
   }
 
  private:
-  static constexpr std::size_t kMaxNetworks = 4;  // kept at a shape each; beyond, the one longest unused is resized
-
   template <class Use>
   auto named(Use&& use) -> decltype(use()) {
     try {
@@ -437,7 +435,7 @@ class FaceDetector {
       networks_.splice(networks_.begin(), networks_, found);
     } else {
       std::unique_ptr<Network> taken;
-      if (!networks_.empty() && (unused_ || networks_.size() == kMaxNetworks)) {
+      if (unused_ && !networks_.empty()) {
         taken = std::move(networks_.back());
         networks_.pop_back();
       } else {
@@ -451,7 +449,7 @@ class FaceDetector {
   }
 
   Model model_;
-  std::list<std::unique_ptr<Network>> networks_;  // the latest used first
+  std::list<std::unique_ptr<Network>> networks_;  // one for each shape used, the latest first: auto_shape has five
   bool fixed_ = false, unused_ = true;
 };
 

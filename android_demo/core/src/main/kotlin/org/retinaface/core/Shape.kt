@@ -7,32 +7,32 @@ data class Shape(
 )
 
 private const val MULTIPLE = 32 // pixels: the coarsest stride
-private const val SMALLEST = 64 // pixels per side
+private val PARTS = listOf(3 to 5, 3 to 4, 1 to 1) // of a side, that it may be shortened to
 
 /**
- * The smallest rectangle of multiples of 32 that holds the letterboxed picture at the scale of [own] (twin of
+ * The smallest of a model's shapes that holds the letterboxed picture at the scale of [own] (twin of
  * `tflite/shapes.py`): the same faces without computing the empty part.
  *
- * @return one side is [own]'s, the other from 64 to [own]'s.
+ * @return one side is [own]'s, the other 3/5, 3/4 or all of [own]'s, up to a multiple of 32.
  */
 fun autoShape(
     imageHeight: Int,
     imageWidth: Int,
     own: Shape,
 ): Shape =
-    // Whole numbers: in floating point, 384.0000001 rows would need 416.
+    // Whole numbers: in floating point, 384 rows could come out as 384.0000001 and take 480.
     if (own.height.toLong() * imageWidth <= own.width.toLong() * imageHeight) {
-        Shape(own.height, upToMultiple(imageWidth.toLong() * own.height, imageHeight, own.width))
+        Shape(own.height, shortened(own.width, imageWidth.toLong() * own.height, imageHeight))
     } else {
-        Shape(upToMultiple(imageHeight.toLong() * own.width, imageWidth, own.height), own.width)
+        Shape(shortened(own.height, imageHeight.toLong() * own.width, imageWidth), own.width)
     }
 
-private fun upToMultiple(
+/** The shortest form of [side] that is at least [numerator] / [denominator]. */
+private fun shortened(
+    side: Int,
     numerator: Long,
     denominator: Int,
-    most: Int,
-): Int {
-    val step = denominator.toLong() * MULTIPLE
-    val side = (numerator + step - 1) / step * MULTIPLE
-    return minOf(maxOf(side, SMALLEST.toLong()), most.toLong()).toInt()
-}
+): Int =
+    PARTS
+        .map { (part, whole) -> (side * part + whole * MULTIPLE - 1) / (whole * MULTIPLE) * MULTIPLE }
+        .first { it.toLong() * denominator >= numerator }

@@ -63,10 +63,12 @@ class ImageTest {
         assertEquals(Shape(480, 640), autoShape(480, 640, own))
         assertEquals(Shape(640, 480), autoShape(640, 480, own))
         assertEquals(Shape(384, 640), autoShape(720, 1280, own))
-        assertEquals(Shape(64, 640), autoShape(1, 5000, own))
-        // 6000·640 / 10000 = 384 exactly; a row more needs 32 more.
+        assertEquals(Shape(384, 640), autoShape(1, 5000, own))
+        // 6000·640 / 10000 = 384 exactly; a row more needs the next shape.
         assertEquals(Shape(384, 640), autoShape(6000, 10000, own))
-        assertEquals(Shape(416, 640), autoShape(6001, 10000, own))
+        assertEquals(Shape(480, 640), autoShape(6001, 10000, own))
+        assertEquals(Shape(640, 640), autoShape(7501, 10000, own))
+        assertEquals(Shape(256, 320), autoShape(480, 640, Shape(320, 320)))
     }
 
     @Test
