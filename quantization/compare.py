@@ -1,7 +1,7 @@
 """One report that sets a float model and its exported files side by side.
 
     python quantization/compare.py --weights W --models PTQ.tflite QAT.tflite --data_dir D [--gt_dir G]
-                                   --output report.html [--json F]
+                                   --output report.html [--size 480x640] [--json F]
 
 AP and landmark NME on the images of D, latency, size and ops, SQNR of each layer, score histograms, and the photos
 where a file and the float model disagree most. Those photos come from D and go into the report only.
@@ -32,7 +32,7 @@ from rf_keras.boxes import iou
 from rf_keras.evaluation.ground_truth import Truth, read_truth
 from rf_keras.evaluation.scoring import evaluate, open_detector
 from rf_keras.evaluation.wider_ap import SUBSETS
-from rf_keras.input_size import InputSize
+from rf_keras.input_size import InputSize, fixed_sides
 from rf_keras.labels import describe
 from rf_keras.model_file import load_model
 from rf_keras.selection import evenly_spaced
@@ -51,6 +51,18 @@ RUNS_PER_TURN = 10
 SAME_FACE_IOU = 0.5
 
 
+def fixed_size(text: str) -> InputSize:
+    """--size: `640` or `480x640` (height × width), each a multiple of 32.
+
+    Raises:
+        ValueError: it is none; one line.
+    """
+    sides = fixed_sides(text)
+    if sides is None:
+        raise ValueError(f"--size is {text!r}, expected a multiple of 32 in pixels, or HEIGHTxWIDTH such as 480x640")
+    return InputSize(fixed=sides)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What to compare."""
@@ -59,6 +71,11 @@ class Options:
     models: tuple[Path, ...] = option(text="exported .tflite file; repeatable", arguments="too")
     data_dir: Path = option(text="labelled images to measure on")
     gt_dir: Path | None = option(None, "official WIDER FACE .mat files: AP easy, medium and hard by their rules")
+    size: InputSize | None = option(
+        None,
+        "input in pixels, N or HEIGHTxWIDTH, multiples of 32 (default: the files' own, which SQNR is of anyway)",
+        parse=fixed_size,
+    )
     output: Path = option(text="report to write (.html, self-contained)")
     json: Path | None = option(None, "file to write the figures to")
     worst: int = option(4, "photos shown per model, those it disagrees most on with the float model", low=0)
@@ -80,11 +97,13 @@ def measure_float(weights: Path, size: str, truths: Sequence[Truth]) -> Column:
     return Column("float", figures, result, [])
 
 
-def measure_file(path: Path, truths: Sequence[Truth], weights: Path, sqnr_images: int) -> Column:
-    """An exported file, run on the device runtime."""
+def measure_file(
+    path: Path, truths: Sequence[Truth], weights: Path, sqnr_images: int, size: InputSize | None = None
+) -> Column:
+    """An exported file, run on the device runtime at `size` or at its own; SQNR is at its own."""
     content = path.read_bytes()
     spec = read_spec(content, str(path))
-    opened = open_detector(path, None)
+    opened = open_detector(path, None if size is None else str(size))
     result = evaluate(opened.for_ap, truths)
     graph = read_graph(content)
     figures = {**result.metrics, "kind": spec.quantization, "interpreter": opened.interpreter, "bytes": len(content)}
@@ -100,7 +119,9 @@ def measure_file(path: Path, truths: Sequence[Truth], weights: Path, sqnr_images
     return Column(path.stem, figures, result, layers)
 
 
-def latencies(paths: Sequence[Path], image: np.ndarray, runs: int) -> list[dict[str, dict[str, float]]]:
+def latencies(
+    paths: Sequence[Path], image: np.ndarray, runs: int, size: tuple[int, int] | None = None
+) -> list[dict[str, dict[str, float]]]:
     """Median ms of `invoke` and `end_to_end` on one photo by number of threads (`THREADS`), of each file.
 
     The files take turns, a few runs at a time, so that a busy machine hits all alike.
@@ -109,7 +130,7 @@ def latencies(paths: Sequence[Path], image: np.ndarray, runs: int) -> list[dict[
     turns = -(-runs // RUNS_PER_TURN)
     for threads in THREADS:
         with contextlib.ExitStack() as stack:
-            detectors = [stack.enter_context(FaceDetector(path, threads, input_size=None)) for path in paths]
+            detectors = [stack.enter_context(FaceDetector(path, threads, input_size=size)) for path in paths]
             times: list[list[dict[str, np.ndarray]]] = [[] for _ in paths]
             for turn in range(turns):
                 count = min(RUNS_PER_TURN, runs - turn * RUNS_PER_TURN)
@@ -216,20 +237,21 @@ def run(options: Options) -> dict[str, Any]:
     if len({path.stem for path in paths}) != len(paths):
         raise ValueError(f"two models of the same name: {', '.join(path.name for path in paths)}; rename one")
     specs = [read_spec(path) for path in paths]
-    sizes = {(spec.input_height, spec.input_width) for spec in specs}
-    if len(sizes) != 1:
+    own = {(spec.input_height, spec.input_width) for spec in specs}
+    if len(own) != 1 and options.size is None:
         found = ", ".join(f"{path.name} {s.input_height}×{s.input_width}" for path, s in zip(paths, specs, strict=True))
         raise ValueError(f"models of different input sizes do not compare: {found}")
-    size = InputSize(fixed=sizes.pop())
+    size = options.size or InputSize(fixed=own.pop())
     output = options.output
     if output.suffix != ".html":
         raise ValueError(f"--output is {str(output)!r}, expected a name ending in .html")
     truths = read_truth(options.data_dir, options.gt_dir)
     print(f"{len(truths)} images, input {size}: float, then {', '.join(printable(path.name) for path in paths)}")
     reference = measure_float(options.weights, str(size), truths)
-    columns = [measure_file(path, truths, options.weights, options.sqnr_images) for path in paths]
+    columns = [measure_file(path, truths, options.weights, options.sqnr_images, options.size) for path in paths]
+    given = options.size.fixed if options.size else None
     photo, before = read_image(reference.evaluation.images[0].truth.image), load_average()
-    for column, times in zip(columns, latencies(paths, photo, options.runs), strict=True):
+    for column, times in zip(columns, latencies(paths, photo, options.runs, given), strict=True):
         column.figures["latency_ms"] = times
         column.figures["same_faces"] = agreement(reference, column)
     pairs = [d for column in columns for d in disagreements(reference, column, options.worst)]

@@ -12,9 +12,11 @@ from quantization.comparison import Column
 from quantization.graph import FoldedNetwork
 from quantization.layer_error import layer_errors
 from quantization.report import _against, _number
-from rf_keras.evaluation.ground_truth import Truth
-from rf_keras.evaluation.scoring import Evaluation, ImageResult
+from rf_keras.evaluation.ground_truth import Truth, read_truth
+from rf_keras.evaluation.scoring import AP_SCORE_THRESHOLD, Evaluation, ImageResult
 from rf_keras.evaluation.wider_ap import match_detections
+from tflite.detector import FaceDetector
+from tflite.images import read_image
 from tflite.postprocess import Detections
 from tflite.spec import attach_spec
 
@@ -90,6 +92,17 @@ def test_report(
     assert len(model["sqnr_db"]) > 50 and facts["models"]["float"]["all"] is not None
 
 
+def test_a_file_at_another_size(model_file: Path, weights_file: Path, labelled: Path) -> None:
+    truths = read_truth(labelled)[:3]
+    size = compare.fixed_size(f"{SIZE}x{SIZE + 32}")
+    found = compare.measure_file(model_file, truths, weights_file, 1, size).evaluation.images
+    detector = FaceDetector(model_file, 1, (SIZE, SIZE + 32))
+    for one in found:
+        assert one.found == detector.detect(read_image(one.truth.image), AP_SCORE_THRESHOLD)
+    times = compare.latencies([model_file], read_image(truths[0].image), 1, (SIZE, SIZE + 32))
+    assert times[0]["1"]["end_to_end"] > 0
+
+
 def test_files_are_timed_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, int]] = []
 
@@ -144,6 +157,7 @@ def test_small_losses_have_no_sign() -> None:
         (["--models", "MODEL", "--output", "report.txt"], "expected a name ending in .html"),
         (["--models", "MODEL", "--data_dir", "absent"], "absent"),
         (["--models", "WEIGHTS"], "not a TFLite model"),
+        (["--models", "MODEL", "--size", "auto"], "--size is 'auto', expected a multiple of 32 in pixels"),
     ],
 )
 def test_bad_input(
