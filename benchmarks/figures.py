@@ -1,10 +1,11 @@
 """The tables of the documents, from measured figures of the files that ship.
 
-    python benchmarks/figures.py                           write them from docs/figures.json and docs/side_by_side.json
+    python benchmarks/figures.py                           write them from the JSON files in docs/
     python benchmarks/figures.py --data_dir D --gt_dir G   measure accuracy first, each file in a process of its own
 
-Times come from benchmarks/side_by_side.py --json docs/side_by_side.json. A table stands between the lines
-`<!-- figures:NAME:begin -->` and `<!-- figures:NAME:end -->`; NAME is a key of `TABLES`.
+Times come from benchmarks/side_by_side.py --json docs/side_by_side.json and from benchmarks/input_sizes.py --json
+docs/input_sizes.json. A table stands between the lines `<!-- figures:NAME:begin -->` and `<!-- figures:NAME:end -->`;
+NAME is a key of `tables`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks.report import NOTHING, markdown, number
+from benchmarks.report import NOTHING, markdown, number, size_name
 from rf_keras.evaluation.wider_ap import SUBSETS
 from tflite.command import option, start, write_json
 from tflite.files import write_text
@@ -32,6 +33,7 @@ from tflite.files import write_text
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = Path("docs/figures.json")
 SIDE_BY_SIDE = Path("docs/side_by_side.json")
+INPUT_SIZES = Path("docs/input_sizes.json")
 DOCUMENTS = ("README.md", "MODEL_CARD.md", "CHANGELOG.md", "docs/benchmarks.md", "docs/quantization.md")
 MODELS, WEIGHTS = Path("tflite/models"), Path("rf_keras/weights")
 # Of the face's box, and degrees, as the JSON of rf_keras.evaluate has them.
@@ -159,7 +161,8 @@ def _found(metrics: Figures, margin: str, digits: int = 1) -> str:
 
 
 def _milliseconds(side: Figures, model: Shipped) -> float | None:
-    rows = [row for row in side["rows"] if row.get("file") == model.file]
+    own = [model.size, model.size]
+    rows = [row for row in side["rows"] if row.get("file") == model.file and row["size"] == own]
     return rows[0]["inference_ms"]["p50"] if rows else None
 
 
@@ -249,8 +252,45 @@ def version_table(figures: Figures, side: Figures) -> str:
 
 
 def side_by_side_table(figures: Figures, side: Figures) -> str:
-    """The table of side_by_side.py."""
-    return markdown(side)
+    """The table of side_by_side.py, without the inputs of `shapes_table`."""
+    return markdown(side | {"rows": [row for row in side["rows"] if row["size"][0] == row["size"][1]]})
+
+
+def shapes_table(figures: Figures, side: Figures) -> str:
+    """The detectors at inputs that are no squares, a row each; empty where none was measured."""
+    found: dict[str, dict[str, Figures]] = {}
+    for row in side["rows"]:
+        if row["size"][0] != row["size"][1]:
+            found.setdefault(f"{row['name']}, {row['runtime']}", {})[size_name(row["size"])] = row
+    sizes = list(dict.fromkeys(size for rows in found.values() for size in rows))
+
+    def cells(row: Figures | None) -> tuple[str, str, str]:
+        if row is None:
+            return NOTHING, NOTHING, NOTHING
+        return ap(row["ap"] or {}), number(row["end_to_end_ms"]["p50"], 2), number(row["to_reference"], 2)
+
+    rows = [(name, *(cell for size in sizes for cell in cells(of.get(size)))) for name, of in found.items()]
+    header = ("", *(text for size in sizes for text in (f"AP at {size}", "ms", "÷ reference")))
+    return table(header, rows) if rows else ""
+
+
+def input_sizes_table(sizes: Figures) -> str:
+    """One file at other input sizes than its own, of the JSON of input_sizes.py."""
+    rows = [
+        (
+            row["size"],
+            ap(row["ap"]),
+            number(row["pixels_to_own"], 2),
+            number(row["time_to_own"], 2),
+        )
+        for row in sizes["rows"]
+    ]
+    changes = next((row["changes"] for row in sizes["rows"] if row["size"] == "auto"), 0)
+    note = (
+        f"Means over {sizes['photos']} photos, end to end, in turns; ÷ own. auto: {changes} changes of shape. "
+        f"{sizes['machine']['cpu']}, one thread, {sizes['date']}."
+    )
+    return table((f"`{sizes['file']}` at", "AP", "pixels", "time"), rows) + "\n" + textwrap.fill(note, 118) + "\n"
 
 
 TABLES: dict[str, Callable[[Figures, Figures], str]] = {
@@ -262,6 +302,7 @@ TABLES: dict[str, Callable[[Figures, Figures], str]] = {
     "turned": turned_table,
     "version": version_table,
     "side_by_side": side_by_side_table,
+    "shapes": shapes_table,
 }
 
 
@@ -283,16 +324,23 @@ def fill(text: str, tables: dict[str, str], name: str) -> str:
     return filled
 
 
-def read_figures() -> tuple[Figures, Figures]:
-    """docs/figures.json and docs/side_by_side.json."""
-    figures, side = (json.loads((ROOT / file).read_text(encoding="utf-8")) for file in (FIGURES, SIDE_BY_SIDE))
-    return figures, side
+def read_figures() -> tuple[Figures, Figures, Figures]:
+    """docs/figures.json, docs/side_by_side.json and docs/input_sizes.json."""
+    files = (FIGURES, SIDE_BY_SIDE, INPUT_SIZES)
+    figures, side, sizes = (json.loads((ROOT / file).read_text(encoding="utf-8")) for file in files)
+    return figures, side, sizes
+
+
+def tables() -> dict[str, str]:
+    """All tables by name."""
+    figures, side, sizes = read_figures()
+    return {name: make(figures, side) for name, make in TABLES.items()} | {"input_sizes": input_sizes_table(sizes)}
 
 
 def documents() -> dict[str, str]:
     """Each document's text as it should be."""
-    tables = {name: make(*read_figures()) for name, make in TABLES.items()}
-    return {name: fill((ROOT / name).read_text(encoding="utf-8"), tables, name) for name in DOCUMENTS}
+    made = tables()
+    return {name: fill((ROOT / name).read_text(encoding="utf-8"), made, name) for name in DOCUMENTS}
 
 
 def run(options: Options) -> None:

@@ -98,7 +98,7 @@ def _version(module: Any, package: str) -> str:
 
 def ours(file: str, height: int, width: int) -> Peer:
     """One of our .tflite files; its input is `height` × `width`, as for all that follow."""
-    detector = FaceDetector(file, 1, input_size=None)
+    detector = FaceDetector(file, 1, (height, width))
     return Peer(
         Path(file).stem.removeprefix("retinaface_"),
         detector.interpreter_name,

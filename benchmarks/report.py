@@ -39,13 +39,18 @@ def number(value: float | None, digits: int) -> str:
     return NOTHING if value is None else f"{value:.{digits}f}"
 
 
+def size_name(size: Sequence[int]) -> str:
+    """Height × width, or the side of a square."""
+    height, width = size
+    return str(height) if height == width else f"{height}×{width}"
+
+
 def _cells(row: dict[str, Any], names: Sequence[str]) -> list[str]:
-    height, width = row["size"]
     name = f"**{row['name']}**" if row["ours"] else row["name"]
     return [
         name,
         row["runtime"],
-        str(height) if height == width else f"{width}×{height}",
+        size_name(row["size"]),
         "/".join(number(row["ap"][key], 1) for key in names) if row["ap"] else NOTHING,
         number(row["inference_ms"] and row["inference_ms"]["p50"], 2),
         number(row["end_to_end_ms"]["p50"], 2),
@@ -86,13 +91,17 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def plot(report: dict[str, Any], path: Path) -> None:
-    """AP over end-to-end latency, one panel per AP figure, as PNG."""
+    """AP over end-to-end latency, one panel per AP figure, as PNG; a line joins a detector's input sizes."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogFormatter
 
     colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
     names = ap_names(report["rows"])
+    detectors: dict[str, list[dict[str, Any]]] = {}
+    for row in report["rows"]:
+        if row["ap"]:
+            detectors.setdefault(f"{row['name']}, {row['runtime']}", []).append(row)
     figure = Figure(figsize=(5.5 * len(names), 5.5), layout="constrained")
     for number, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), number + 1, title=f"AP {name}", xlabel="end to end, ms (one thread)")
@@ -101,11 +110,13 @@ def plot(report: dict[str, Any], path: Path) -> None:
             formatted(LogFormatter(minor_thresholds=(2, 0.5)))  # 20, not 2 × 10¹
         if number == 0:
             axes.set_ylabel("AP, %")
-        for index, row in enumerate(row for row in report["rows"] if row["ap"]):
-            marker, size = ("*", 13) if row["ours"] else ("os^vD"[index % 5], 7)
-            label = f"{row['name']}, {row['runtime']}, {row['size'][0]}"
-            at = row["end_to_end_ms"]["p50"], row["ap"][name]
-            axes.plot(*at, marker, markersize=size, linestyle="none", color=colours[index % 20], label=label)
+        for index, (label, rows) in enumerate(detectors.items()):
+            marker, size = ("*", 13) if rows[0]["ours"] else ("os^vD"[index % 5], 7)
+            points = [(row["end_to_end_ms"]["p50"], row["ap"][name]) for row in rows]
+            style = {"marker": marker, "markersize": size, "linewidth": 0.8, "color": colours[index % 20]}
+            axes.plot(*zip(*points, strict=True), label=label, **style)
+            for row, point in zip(rows, points, strict=True):
+                axes.annotate(size_name(row["size"]), point, xytext=(4, 4), textcoords="offset points", fontsize=6)
         axes.grid(alpha=0.3, which="both")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(names), fontsize="small")

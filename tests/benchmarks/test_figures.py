@@ -37,8 +37,12 @@ def measured() -> dict[str, Any]:
 
 
 def side() -> dict[str, Any]:
-    ours = {"ours": True, "file": figures.SHIPPED[0].file, "inference_ms": {"p50": 9.376}}
-    return {"rows": [ours], "machine": {"cpu": "CPU"}, "date": "2026-01-01"}
+    ours = {"ours": True, "file": figures.SHIPPED[0].file, "size": [640, 640], "inference_ms": {"p50": 9.376}}
+    return {
+        "rows": [ours | {"size": [480, 640], "inference_ms": {"p50": 7.0}}, ours],
+        "machine": {"cpu": "CPU"},
+        "date": "2026-01-01",
+    }
 
 
 def cells(line: str) -> list[str]:
@@ -91,6 +95,28 @@ def test_turned() -> None:
     lines = figures.turned_table(data, side()).splitlines()
     assert cells(lines[2]) == ["`fast_640`", *["50.0/9.0"] * 4]
     assert cells(lines[3]) == ["`fast_320`", "50.0/9.0", "50.0/–", "50.0/9.0", "50.0/9.0"]
+
+
+def test_input_sizes() -> None:
+    own = {"size": "own", "ap": METRICS, "pixels_to_own": 1.0, "time_to_own": 1.0, "changes": 0}
+    auto = {"size": "auto", "ap": METRICS, "pixels_to_own": 0.768, "time_to_own": None, "changes": 7}
+    report = {"file": "m.tflite", "photos": 3, "machine": {"cpu": "CPU"}, "date": "2026-01-01", "rows": [own, auto]}
+    lines = figures.input_sizes_table(report).splitlines()
+    assert cells(lines[0])[0] == "`m.tflite` at"
+    assert cells(lines[3]) == ["auto", "90.0/85.0/52.0", "0.77", "–"]
+    assert "3 photos" in lines[-1] and "auto: 7 changes" in lines[-1]
+
+
+def test_shapes_of_cameras() -> None:
+    assert figures.shapes_table(measured(), {"rows": [{"size": [640, 640]}]}) == ""
+    row = {"runtime": "R", "ap": METRICS, "end_to_end_ms": {"p50": 8.0}, "to_reference": 0.5}
+    given = [("a", [480, 640]), ("b", [480, 640]), ("a", [384, 640]), ("a", [640, 640])]
+    rows = [row | {"name": name, "size": size} for name, size in given]
+    lines = figures.shapes_table(measured(), {"rows": rows}).splitlines()
+    assert cells(lines[0])[1::3] == ["AP at 480×640", "AP at 384×640"]
+    assert cells(lines[2]) == ["a, R", *("90.0/85.0/52.0", "8.00", "0.50") * 2]
+    assert cells(lines[3]) == ["b, R", "90.0/85.0/52.0", "8.00", "0.50", "–", "–", "–"]
+    assert len(lines) == 4
 
 
 def test_only_what_lies_between_the_markers_changes() -> None:

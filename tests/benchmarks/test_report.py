@@ -47,7 +47,7 @@ def test_table() -> None:
     assert cells[:5] == ["**m**", "LiteRT", "320", "90.0/85.0/52.0", "1.23"]
     assert cells[5:] == ["2.50", "0.75", "150", "–", "0.57", "250"]
     cells = [cell.strip() for cell in lines[3].strip("|").split("|")]
-    assert cells[:5] == ["YuNet", "LiteRT", "640×320", "–", "–"]
+    assert cells[:5] == ["YuNet", "LiteRT", "320×640", "–", "–"]
     assert "Not measured: ncnn (not installed)." in lines
 
 
@@ -68,7 +68,9 @@ def test_lines_of_the_note_stay_short() -> None:
 
 
 def test_plot_of_the_rows_that_have_ap(tmp_path: Path) -> None:
-    plot(report(), tmp_path / "plot.png")
+    data = report()
+    data["rows"].append(data["rows"][0] | {"size": [192, 320]})
+    plot(data, tmp_path / "plot.png")
     image = cv2.imread(str(tmp_path / "plot.png"))
     assert image is not None
     assert image.shape[1] > 2 * image.shape[0]  # three panels side by side

@@ -21,29 +21,30 @@ def test_the_whole_way_with_one_model_and_one_photo(root: Path, model_dir: Path,
     command = [sys.executable, "benchmarks/side_by_side.py", "--models", model_dir / "int8.tflite"]
     command += [model_dir / "fp32.tflite", "--data_dir", data, "--images", "1", "--rounds", "2", "--cold_starts", "1"]
     command += ["--closeups", "onnxruntime", "--peers", "onnxruntime,yunet", "--json", tmp_path / "b.json"]
-    command += ["--plot", tmp_path / "plot.png"]
+    command += ["--plot", tmp_path / "plot.png", "--sizes", "96x64"]
     done = subprocess.run([*map(str, command)], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "b.json").read_text())
-    assert [row["ours"] for row in report["rows"]] == [True, True, False]
+    upright, own = report["rows"][:3], report["rows"][3:]
+    assert [row["ours"] for row in report["rows"]] == [True, True, False] * 2
+    assert [row["size"] for row in report["rows"]] == [[96, 64]] * 3 + [[64, 96]] * 3
     for row in report["rows"]:
-        assert row["size"] == [64, 96]
         assert 0 < row["inference_ms"]["p50"] <= row["inference_ms"]["p90"]
         assert row["end_to_end_ms"]["p50"] > 0
         assert row["to_reference"] > 0
         assert row["cold_start_ms"] > 0
         assert row["peak_memory_mb"] > 20
         assert 0 <= row["ap"]["all"] <= 100
-    assert report["rows"][2]["to_reference"] == 1
-    assert [row["large"] is None for row in report["rows"]] == [True, True, False]
-    assert set(report["rows"][2]["large"]) == {"faces", "photos", "closeups", "turned"}
-    assert report["rows"][0]["faces"] > 0
-    assert report["rows"][0]["model_bytes"] == (model_dir / "int8.tflite").stat().st_size
+    assert upright[2]["to_reference"] == own[2]["to_reference"] == 1
+    assert [row["large"] is None for row in report["rows"]] == [True] * 5 + [False], "of the models' own inputs alone"
+    assert set(own[2]["large"]) == {"faces", "photos", "closeups", "turned"}
+    assert own[0]["faces"] > 0
+    assert own[0]["model_bytes"] == (model_dir / "int8.tflite").stat().st_size
     assert report["skipped"] == {"yunet": "no --yunet FILE given"}
-    assert report["rows"][0]["file"] == "int8.tflite"
-    assert report["rows"][0]["sha256"] == hashlib.sha256((model_dir / "int8.tflite").read_bytes()).hexdigest()
-    assert "file" not in report["rows"][2]
-    assert sum("| **int8** |" in line for line in done.stdout.splitlines()) == 1
+    assert own[0]["file"] == "int8.tflite"
+    assert own[0]["sha256"] == hashlib.sha256((model_dir / "int8.tflite").read_bytes()).hexdigest()
+    assert "file" not in own[2]
+    assert sum("| **int8** |" in line for line in done.stdout.splitlines()) == 2
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
@@ -52,6 +53,8 @@ def test_the_whole_way_with_one_model_and_one_photo(root: Path, model_dir: Path,
     [
         (["--peers", "onnxruntime,dlib"], "--peers names 'dlib', expected some of onnxruntime"),
         (["--peers", "yunet", "--closeups", "onnxruntime"], "--closeups names 'onnxruntime', expected some of yunet"),
+        (["--sizes", "auto"], "--sizes names 'auto', expected HEIGHTxWIDTH such as 480x640"),
+        (["--sizes", "96x64,480x640"], "--sizes names '480x640', but no model has a long side of 640 pixels"),
         (["--closeups", "onnxruntime"], "--closeups needs labelled photos: give --data_dir"),
         (["--plot", "p.png"], "--plot draws AP over time: give --data_dir"),
         (["--yunet", "{tmp}/none.onnx"], "none.onnx: no such file, expected YuNet's ONNX file"),
