@@ -22,13 +22,16 @@ import numpy as np
 
 from rf_keras.config import ModelConfig, config_from_dict
 from rf_keras.history import check_parts
+from rf_keras.weights_files import HDF5_START
+from tflite.archives import open_zip
 from tflite.messages import one_line, printable, shortened
 
 CONFIG_MEMBER = "retinaface_config.json"
 WEIGHTS_MEMBER = "model.weights.h5"  # tf_keras's name
-ZIP_START, HDF5_START = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
+ZIP_START = b"PK\x03\x04"
 MAX_CONFIG_BYTES = 1 << 20
 HDF5_BYTES = 1 << 23  # what an HDF5 file of our arrays may hold besides them: names and headers, a kilobyte each
+MOST_ARRAYS = 2000  # of a network; the largest that a configuration can name has 1,000
 FLOAT_BYTES = 4
 FILTERS = [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]  # of large arrays
 GROUP, VARIABLES = "layers", "vars"  # an array's place: layers/LAYER/vars/NUMBER
@@ -110,11 +113,12 @@ class WeightsArchive:
                 start = file.read(len(HDF5_START))
             if start == HDF5_START:
                 raise ModelFileError(
-                    f"{self.name}: an HDF5 file, which says nothing of its network; expected a .keras file of rf_keras"
+                    f"{self.name}: an HDF5 file, which says nothing of its network; expected a .keras file, as "
+                    f"python -m rf_keras.import_weights --source {self.name} --output W.keras makes of it"
                 )
             if not start.startswith(ZIP_START):
                 raise ModelFileError(f"{self.name}: not a .keras file (found no zip archive), expected one of rf_keras")
-            return zipfile.ZipFile(path)
+            return open_zip(path)
         except ModelFileError:
             raise
         except Exception as error:  # OSError, BadZipFile, ValueError for a NUL byte in the name, struct.error, …
@@ -174,6 +178,9 @@ class Arrays:
         layers = _hard(file, GROUP, h5py.Group)
         for layer in layers:
             variables = _hard(_hard(layers, layer, h5py.Group), VARIABLES, h5py.Group)
+            # Any number of names may lead to one group, whose arrays count anew each time.
+            if max(len(layers), len(self.names) + len(variables)) > MOST_ARRAYS:
+                raise ValueError(f"{len(layers)} layers or their arrays are more than {MOST_ARRAYS}")
             self.names |= {f"{layer}/{number}" for number in variables}
 
     def read(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -197,7 +204,7 @@ class Arrays:
         layer, number = name.split("/")
         try:
             variables = _hard(_hard(_hard(self._file, GROUP, h5py.Group), layer, h5py.Group), VARIABLES, h5py.Group)
-            array = _read_dataset(_hard(variables, number, h5py.Dataset), shape)
+            array = read_dataset(_hard(variables, number, h5py.Dataset), shape)
         except Exception as error:
             raise ModelFileError(f"{self._name}: array {name}: {one_line(error)}") from error
         if not np.isfinite(array).all():
@@ -218,7 +225,7 @@ def _hard(group: h5py.Group, name: str, kind: type) -> Any:
     return found
 
 
-def _read_dataset(dataset: h5py.Dataset, shape: tuple[int, ...]) -> np.ndarray:
+def read_dataset(dataset: h5py.Dataset, shape: tuple[int, ...]) -> np.ndarray:
     """A float32 array of that shape, stored as a whole, plain or by shuffle and gzip as `save_model` does.
 
     HDF5's own gzip filter decompresses to the end, however much that is, and its external and virtual arrays lie in

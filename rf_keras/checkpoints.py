@@ -10,12 +10,12 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tflite.files import sync, write_text
+from tflite.files import make_folder, sync, write_text
 from tflite.messages import note, one_line, printable
 
 FOLDER = "checkpoints"
 KEPT = 2
-OURS = re.compile(r"ckpt-(\d+)(_temp|\.index(\.tempstate.*)?|\.data-.*|\.sha256)")
+OURS = re.compile(r"ckpt-(\d+)(_temp|\.index(\.tempstate.*)?|\.data-.*|\.sha256)(\.damaged)?")
 DISK_ERRORS = (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError, tf.errors.UnknownError)
 SET_ASIDE = ".damaged"  # added to the names of files that a resume passed over
 
@@ -45,7 +45,7 @@ class Checkpoints:
         """
         if step == self._latest:  # nothing has changed, and a kill while it is replaced would cost it
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         prefix = self._folder / f"ckpt-{step}"
         try:
             self._state.write(str(prefix))
@@ -105,9 +105,13 @@ class Checkpoints:
             # TensorFlow checks the arrays alone, not the index that says where they are. Runs of earlier versions have
             # no list.
             if listed.exists():
-                for line in listed.read_text().splitlines():
-                    digest, _, name = line.partition("  ")
-                    if _digest(prefix.with_name(name)) != digest:
+                lines = [line.partition("  ") for line in listed.read_text().splitlines()]
+                digests = {name: digest for digest, _, name in lines}
+                parts = {path.name: path for path in _parts(prefix)}
+                if digests.keys() != parts.keys():
+                    return f"{listed.name} lists {len(digests)} files, found {len(parts)}"
+                for name, path in sorted(parts.items()):
+                    if _digest(path) != digests[name]:
                         return f"{name} is not as it was written"
             self._state.read(str(prefix)).assert_existing_objects_matched()
         except Exception as error:  # OpError, AssertionError, OSError, ValueError, … by what is damaged

@@ -9,8 +9,10 @@ and a background full of things that look a little like one. Image i of a seed i
 from __future__ import annotations
 
 import contextlib
+import glob
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from rf_keras.labels import LABEL_FILE, format_label
 from rf_keras.synthetic_face import draw_face, draw_lookalike
 from tflite.command import option, start
 
+LEFT_AFTER = 3600.0  # seconds without a new picture, after which a temporary folder is that of a killed run
 VERSION = 2  # in the cache folder's name: raise it when the pictures change
 SPLITS = {"train": (800, 1), "val": (100, 2)}  # images, seed
 DEFAULT_SIZE = 320
@@ -93,6 +96,9 @@ def make_dataset(folder: str | Path, count: int, seed: int, size: int = DEFAULT_
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists and is not empty, expected a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for path in folder.parent.glob(f".{glob.escape(folder.name)}.*/images"):
+        if time.time() - path.stat().st_mtime > LEFT_AFTER:
+            shutil.rmtree(path.parent, ignore_errors=True)
     # A killed run leaves the temporary folder behind, never a half-filled data set.
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

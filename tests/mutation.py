@@ -3,8 +3,9 @@
     python -m tests.mutation [TEXT …]
 
 The list is tests/mutants.py; with TEXT only the mutants whose file, code or tests contain one of the texts. Prints a
-line per mutant with the test that killed it, then the survivors. Exits with 1 if more than 5 % survive, with 2 if the
-unchanged code fails or a mutant cannot be applied or run. Takes some minutes, thus not part of `make test`.
+line per mutant with the test that killed it, then the survivors and the share by package. Exits with 1 if more than
+5 % survive, with 2 if a mutant cannot be applied or run, or its tests fail on the unchanged code, too. Takes some tens
+of minutes, thus not part of `make test`.
 
 The files that git knows or would add are copied to a temporary folder, where one file at a time is changed. TensorFlow
 and the like are imported once; a fork of that process runs the tests of a mutant on the copy.
@@ -210,6 +211,50 @@ def chosen(mutants: Sequence[Mutant], texts: Sequence[str]) -> list[Mutant]:
     ]
 
 
+@dataclass
+class Tally:
+    """What came of the mutants of one package: their number and the lines of those not killed."""
+
+    mutants: int = 0
+    survivors: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def killed(self) -> int:
+        return self.mutants - len(self.survivors) - len(self.failures)
+
+
+class Baselines:
+    """The test files of each mutant on the unchanged code, run once for each set of files: they must pass."""
+
+    def __init__(self, tree: Path) -> None:
+        self._tree = tree
+        self._known: dict[tuple[str, ...], Outcome | RunError] = {}
+
+    def of(self, files: tuple[str, ...]) -> Outcome:
+        """The outcome.
+
+        Raises:
+            RunError: a test fails on the unchanged code, or none could be run.
+        """
+        if files not in self._known:
+            self._known[files] = self._run(files)
+        known = self._known[files]
+        if isinstance(known, RunError):
+            raise known
+        return known
+
+    def _run(self, files: tuple[str, ...]) -> Outcome | RunError:
+        try:
+            outcome = run_tests(self._tree, files, Costs(), None)
+        except RunError as error:
+            return error
+        if outcome.killer:
+            return RunError(f"the unchanged code fails: {outcome.killer}")
+        print(f"the unchanged code passes {' '.join(files)} in {outcome.seconds:.0f} s", flush=True)
+        return outcome
+
+
 def check(texts: Sequence[str]) -> int:
     """The command; returns the exit code.
 
@@ -219,31 +264,47 @@ def check(texts: Sequence[str]) -> int:
     mutants = chosen(MUTANTS, texts)
     if not mutants:
         raise MutantError(f"no mutant has {' or '.join(texts)} in its file, code or tests")
-    survivors = []
+    tallies: dict[str, Tally] = {}
     with tempfile.TemporaryDirectory() as name:
         tree = Path(name).resolve() / "tree"
         copy_tree(tree)
         import_once(tree)
-        files = sorted({str(file.relative_to(tree)) for mutant in mutants for file in files_of(mutant, tree)})
-        unchanged = run_tests(tree, files, Costs(), None)
-        if unchanged.killer:
-            raise RunError(f"the unchanged code fails: {unchanged.killer}")
-        print(f"the unchanged code passes {len(files)} test files in {unchanged.seconds:.0f} s", flush=True)
+        baselines = Baselines(tree)
         for number, mutant in enumerate(mutants, 1):
-            where = locate(mutant, tree).relative_to(tree)
-            outcome = run_mutant(mutant, tree, unchanged)
-            verdict = f"killed by {outcome.killer}" if outcome.killer else "SURVIVED"
-            line = f"{where}: {mutant}: {verdict}"
-            print(f"[{number}/{len(mutants)}, {outcome.seconds:.1f} s] {line}", flush=True)
-            if not outcome.killer:
-                survivors.append(f"{where}: {mutant}")
-    killed = len(mutants) - len(survivors)
-    for line in survivors:
-        print(f"survived: {line}")
-    share = f"{100 * killed / len(mutants):.1f} %"
-    print(f"{len(mutants)} mutants, {killed} killed ({share}), {len(survivors)} survived")
+            tally = tallies.setdefault(mutant.package, Tally())
+            tally.mutants += 1
+            line = f"{locate(mutant, tree).relative_to(tree)}: {mutant}"
+            start = time.monotonic()
+            try:
+                files = tuple(str(file.relative_to(tree)) for file in files_of(mutant, tree))
+                outcome = run_mutant(mutant, tree, baselines.of(files))
+                verdict = f"killed by {outcome.killer}" if outcome.killer else "SURVIVED"
+                if not outcome.killer:
+                    tally.survivors.append(line)
+            except RunError as error:
+                verdict = f"NOT RUN: {error}"
+                tally.failures.append(line)
+            print(f"[{number}/{len(mutants)}, {time.monotonic() - start:.1f} s] {line}: {verdict}", flush=True)
+    return summarize(tallies)
+
+
+def summarize(tallies: dict[str, Tally]) -> int:
+    """Print what came of all; the exit code."""
+    for tally in tallies.values():
+        for line in tally.failures:
+            print(f"not run: {line}")
+        for line in tally.survivors:
+            print(f"survived: {line}")
+    for package, tally in tallies.items():
+        print(f"{package}: {tally.mutants} mutants, {tally.killed} killed")
+    mutants = sum(tally.mutants for tally in tallies.values())
+    killed = sum(tally.killed for tally in tallies.values())
+    survived = sum(len(tally.survivors) for tally in tallies.values())
+    print(f"{mutants} mutants, {killed} killed ({100 * killed / mutants:.1f} %), {survived} survived")
     print(f"{len(HARMLESS)} more change nothing that a user could see and are not run (tests/mutants.py says why)")
-    return 0 if killed >= WANTED_SHARE * len(mutants) else 1
+    if survived + killed < mutants:
+        return 2
+    return 0 if killed >= WANTED_SHARE * mutants else 1
 
 
 def main() -> int:

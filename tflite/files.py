@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -20,6 +21,8 @@ except ImportError:  # Windows
 
 PART = ".part"  # in the names of temporary files, before their suffix
 LEFTOVER = re.compile(r"\..*\.[a-z0-9_]{8}\.part(\.[^.]*)?", re.DOTALL)
+# Some file systems sync no folders, Windows opens none, and a folder may be writable but not readable.
+UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM}
 YOUNG = 60.0  # seconds; a temporary file is made before it is locked
 _cleaned: set[Path] = set()
 
@@ -39,13 +42,28 @@ def is_special(path: Path) -> bool:
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold a file, or the names in a folder; nothing where the system cannot."""
-    with contextlib.suppress(OSError):  # some file systems sync no folders, and Windows opens none
+    """Have the disk hold a file, or the names in a folder; nothing where the system cannot.
+
+    Raises:
+        OSError: the disk did not take it: full, over a quota (network disks say so here only), or broken.
+    """
+    try:
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+    except OSError as error:
+        if error.errno not in UNSYNCED:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def make_folder(folder: Path, durable: bool = True) -> None:
+    """Make a folder and those above it that are missing; `durable`: their names are on the disk, too."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in reversed(missing if durable else []):
+        sync(path.parent)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -96,7 +114,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         if special:
             folder = None
         else:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent, durable)
             folder = target.parent
             remove_leftovers(folder)
         # The whole name could be too long with what is added to it.
@@ -113,9 +131,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
             with temporary.open("rb") as source, target.open("ab") as sink:
                 shutil.copyfileobj(source, sink)
         else:
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # mkstemp makes files private
+            temporary.chmod(_mode(target))  # mkstemp makes files private
             if durable:
                 sync(temporary)
             temporary.replace(target)
@@ -131,6 +147,16 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def _mode(target: Path) -> int:
+    """Permissions of the file that is replaced: who made it private wants it so. Of a new one, the usual ones."""
+    try:
+        return stat.S_IMODE(target.stat().st_mode)
+    except OSError:
+        umask = os.umask(0)
+        os.umask(umask)
+        return 0o666 & ~umask
 
 
 def name_of(path: Path | None) -> str | None:

@@ -29,7 +29,8 @@ class Signals:
     """A context manager in which a signal raises `Interrupted` from `check` and `wait`, and nowhere else: an image that
     has been begun is finished with all its outputs. A second signal raises it at once.
 
-    Signals that the caller ignores (nohup) stay ignored. In another thread than the main one it does nothing.
+    Signals that the caller ignores (nohup) or handles outside of Python stay so. In another thread than the main one it
+    does nothing.
     """
 
     def __init__(self) -> None:
@@ -60,7 +61,7 @@ class Signals:
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                if signal.getsignal(number) != signal.SIG_IGN:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._handle)
         return self
 

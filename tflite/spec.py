@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from tflite.archives import open_zip
 from tflite.messages import one_line, printable, shortened
 
 SPEC_FILE = "retinaface.json"
@@ -212,7 +213,7 @@ def read_spec(model: str | Path | bytes, name: str | None = None) -> ModelSpec:
     if model[4:8] != FILE_IDENTIFIER:
         raise SpecError(f"{name}: not a TFLite model ({len(model)} bytes, no TFL3 identifier at byte 4)")
     try:
-        with zipfile.ZipFile(io.BytesIO(model)) as archive:
+        with open_zip(model) as archive:
             info = archive.getinfo(SPEC_FILE)
             # The other methods decompress a block to its end, whatever size the archive declares.
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -135,6 +135,19 @@ def huge(file: h5py.File) -> None:
     file.create_dataset("layers/conv2d/vars/0", (1 << 40,), np.float32)
 
 
+def names_of_one_group(file: h5py.File) -> None:
+    """180 kB in which 9,000,000 arrays have a name."""
+    layers, variables = file["layers"], file["layers/conv2d/vars"]
+    for number in range(3000):
+        variables[f"n{number}"] = variables["1"]
+        layers[f"again{number}"] = layers["conv2d"]
+
+
+def many_layers(file: h5py.File) -> None:
+    for number in range(3000):
+        file[f"layers/again{number}"] = file["layers/conv2d"]
+
+
 def many_chunks(file: h5py.File) -> None:
     file.create_dataset("layers/conv2d/vars/0", data=KERNEL, chunks=(1, 120), compression=4, shuffle=True)
 
@@ -163,6 +176,8 @@ def other_filter(file: h5py.File) -> None:
         (hdf5(link_to(h5py.ExternalLink("/etc/other.h5", "/x")), **{"0": None}), "no dataset 0 in"),
         (hdf5(link_to(h5py.SoftLink("/elsewhere")), **{"0": None}), "no dataset 0 in"),
         (b"\x89HDF\r\n\x1a\n" + b"\xff" * 200, "no readable weights inside"),
+        (hdf5(names_of_one_group), "3001 layers or their arrays are more than 2000"),
+        (hdf5(many_layers), "3001 layers or their arrays are more than 2000"),
         (hdf5()[:900], "no readable weights inside"),
         (b"", "no readable weights inside"),
     ],
@@ -196,6 +211,14 @@ def test_members_that_grow_are_refused_in_little_memory(
     path = tmp_path / "w.keras"
     path.write_bytes(grown(member, method, declared))
     refused(path)
+
+
+def test_a_long_directory_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "w.keras")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("more", "")
+        archive.filelist *= 5000
+    assert "15000 members or what looks like them, expected 1000 at most" in refused(path)
 
 
 @pytest.mark.parametrize(

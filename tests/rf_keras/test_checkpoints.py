@@ -103,6 +103,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "index cut": lambda folder: cut(folder / INDEX),
     "index empty": lambda folder: (folder / INDEX).write_bytes(b"") and None,
     "digests empty, data cut": lambda folder: ((folder / DIGESTS).write_text(""), cut(folder / DATA))[1],
+    "digests empty, index flipped": lambda folder: ((folder / DIGESTS).write_text(""), flip(folder / INDEX, 0.3))[1],
     "of an earlier version, data cut": lambda folder: ((folder / DIGESTS).unlink(), cut(folder / DATA))[1],
     "of an earlier version, bit flipped": lambda folder: ((folder / DIGESTS).unlink(), flip(folder / DATA, 0.5))[1],
 }
@@ -122,6 +123,9 @@ def test_a_damaged_one_is_passed_over(damage: str, folder: Path, capsys: pytest.
     assert (folder / "ckpt-30.index.damaged").exists()
     state.go_to(30)  # again, by the same steps
     assert State(folder).checkpoints.restore() == 30
+    for step in (40, 50):
+        state.go_to(step)
+    assert not list(folder.glob("ckpt-30*")), "what was set aside goes with those of its time"
 
 
 @pytest.mark.parametrize("text", [None, "", "model_checkpoint_path: 'ckpt-99'\n", "\0\0"])

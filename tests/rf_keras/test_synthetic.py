@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -112,6 +113,15 @@ def test_a_killed_generation_leaves_no_data_set(root: Path, tmp_path: Path) -> N
         process.wait()
     assert not output.exists()
     assert make_dataset(output, 1, 1, 96).is_dir()
+
+
+def test_what_killed_runs_left_is_removed(tmp_path: Path) -> None:
+    for name in (".faces.abcdefgh", ".faces.at_work", ".others.abcdefgh"):
+        (tmp_path / name / "images").mkdir(parents=True)
+        if "work" not in name:
+            os.utime(tmp_path / name / "images", (1, 1))
+    make_dataset(tmp_path / "faces", 1, 1, 64)
+    assert {path.name for path in tmp_path.iterdir()} == {"faces", ".faces.at_work", ".others.abcdefgh"}
 
 
 def test_command_writes_and_refuses(root: Path, tmp_path: Path) -> None:

@@ -49,6 +49,16 @@ def test_what_was_set_before_comes_back_and_what_is_ignored_stays_so() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+def test_a_handler_that_python_does_not_know_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a program that embeds Python: `getsignal` has nothing that could be put back."""
+    before = signal.getsignal(signal.SIGHUP)
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "getsignal", lambda number: None)
+        with Signals():
+            pass
+    assert signal.getsignal(signal.SIGHUP) == before
+
+
 def test_in_another_thread_it_leaves_signals_alone() -> None:
     found = []
 

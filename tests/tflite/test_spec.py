@@ -204,6 +204,20 @@ def test_a_small_archive_that_grows_is_refused_in_little_memory(method: int) -> 
         tracemalloc.stop()
 
 
+def test_a_long_directory_is_refused_before_it_is_read() -> None:
+    buffer = io.BytesIO(FLATBUFFER)
+    with zipfile.ZipFile(buffer, "a") as file:
+        file.writestr(SPEC_FILE, as_json())
+        file.filelist *= 20_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(SpecError, match=r"m\.tflite: no readable retinaface\.json"):
+            read_spec(buffer.getvalue(), "m.tflite")
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(buffer.getvalue()) + 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_what_is_no_regular_file_is_no_model(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero")):
