@@ -103,6 +103,8 @@ def first_failure(file: str, driver: build.Driver, folder: Path) -> str | None:
             ("inputs", lambda: arithmetic.test_inputs_of_every_size_and_order(driver, folder, "noise")),
         ],
         "": [
+            ("a changed byte", lambda: strangers.test_a_changed_byte(driver, folder)),
+            ("strides", lambda: strangers.test_strides_that_do_not_increase(driver, folder)),
             ("what asks for too much", lambda: strangers.test_archives_that_ask_for_too_much(driver, folder)),
             ("deflated metadata", lambda: strangers.test_deflated_metadata(driver, folder)),
             ("damaged metadata", lambda: strangers.test_metadata_of_damaged_models(driver, folder)),
