@@ -49,6 +49,11 @@ lint: $(STAMP)
 test: lint
 	$(BIN)/python -m pytest tests --ignore tests/android --ignore tests/cpp -n 2 --dist loadfile --no-loadscope-reorder
 
+# What some tests skip without: other runtimes, Spark (which also needs java).
+.PHONY: optional
+optional: $(STAMP)
+	$(BIN)/pip install --quiet --no-deps -r tests/optional.txt
+
 test-android: $(STAMP)
 	$(BIN)/python -m pytest tests/android
 

@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 
 from tflite.anchors import make_anchors
-from tflite.decode import Candidates, decode_boxes, decode_landmarks, decode_outputs
+from tflite.decode import Candidates, decode_boxes, decode_landmarks
 from tflite.detector import FaceDetector
 from tflite.interpreter import ModelError
-from tflite.onnx_runtimes import Run, in_onnx_runtime, in_openvino, onnx_session, onnx_spec
+from tflite.onnx_runtimes import Run, candidates, in_onnx_runtime, in_openvino, onnx_session, onnx_spec
 from tflite.postprocess import Detections, detections_from_candidates
 from tflite.preprocess import letterbox
 from tflite.spec import ModelSpec
@@ -128,8 +128,7 @@ def ours_in(open_network: Callable[[Path, int], tuple[Run, str]], file: str, hei
         nonlocal last
         _, scale = letterbox(image, height, width, spec.mean, canvas, antialias=spec.antialias)
         last = cv2.dnn.blobFromImage(canvas, mean=spec.mean)
-        outputs = {name: np.ascontiguousarray(value.transpose(0, 2, 3, 1)) for name, value in run(last).items()}
-        found = decode_outputs(outputs, anchors, spec, threshold)
+        found = candidates(run, last, anchors, spec, threshold)
         return detections_from_candidates(found, spec, image.shape[:2], scale, ModelSpec.iou_threshold)
 
     name = Path(file).stem.removeprefix("retinaface_")

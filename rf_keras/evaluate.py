@@ -1,10 +1,10 @@
 """Average precision and landmark error of a model on WIDER FACE or any labelled folder.
 
-    python -m rf_keras.evaluate --model W.keras|M.tflite --data_dir D [--gt_dir G] [--size 640] [--output DIR]
+    python -m rf_keras.evaluate --model W.keras|M.tflite|M.onnx --data_dir D [--gt_dir G] [--size 640] [--output DIR]
     python -m rf_keras.evaluate --model M.tflite --data_dir D --closeups --turned      what AP does not see
 
 AP is in percent, landmark NME a share of the face size √(w·h). Rules: `rf_keras/evaluation/wider_ap.py`. A .tflite file
-is evaluated without TensorFlow.
+is evaluated without TensorFlow, an .onnx file of `convert.py --onnx` in ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Options:
     """What to evaluate, and on which images."""
 
-    model: Path = option(text="weights file (.keras) or exported model (.tflite)")
+    model: Path = option(text="weights file (.keras) or exported model (.tflite, .onnx)")
     data_dir: Path = option(
         text="folder of pictures and labels of any format that rf_keras.labels reads, or a label file; with --gt_dir "
         "the pictures alone"
@@ -34,9 +34,9 @@ class Options:
     gt_dir: Path | None = option(None, "folder of the official WIDER FACE .mat files: AP easy, medium, hard")
     size: str | None = option(
         None,
-        "multiple of 32, or HEIGHTxWIDTH of such: letterbox into that many pixels (default: 640, or a .tflite file's "
-        "own); 'auto': at that scale (640 for .keras), without the empty part; 'original'; or SHORT,LONG: short side "
-        "SHORT pixels unless the long side would exceed LONG (the last two for .keras only)",
+        "multiple of 32, or HEIGHTxWIDTH of such: letterbox into that many pixels (default: 640, or an exported "
+        "file's own); 'auto': at that scale (640 for .keras), without the empty part; 'original'; or SHORT,LONG: short "
+        "side SHORT pixels unless the long side would exceed LONG (the last two not for .tflite)",
     )
     json: Path | None = option(None, "file to write the metrics to")
     output: Path | None = option(None, "folder for metrics.json, pr_curve.png and worst images")

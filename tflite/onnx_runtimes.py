@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tflite.decode import Candidates, decode_outputs
 from tflite.interpreter import ModelError
 from tflite.messages import one_line, printable
 from tflite.spec import SPEC_FILE, ModelSpec, SpecError, spec_from_json
@@ -78,6 +79,12 @@ def in_openvino(path: Path, threads: int) -> tuple[Run, str]:
         return {name: request.get_tensor(name).data for name in names}
 
     return run, f"OpenVINO {openvino.__version__.partition('-')[0]}"
+
+
+def candidates(run: Run, blob: np.ndarray, anchors: np.ndarray, spec: ModelSpec, score_threshold: float) -> Candidates:
+    """What NMS gets, in input pixels, for a network's input; `anchors` are those of its height and width."""
+    outputs = {name: np.ascontiguousarray(value.transpose(0, 2, 3, 1)) for name, value in run(blob).items()}
+    return decode_outputs(outputs, anchors, spec, score_threshold)
 
 
 RUNTIMES = (in_onnx_runtime, in_openvino)

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "large_pages.hpp"
 #include "pictures.hpp"
 #include "retinaface/litert.hpp"
 
@@ -129,6 +130,7 @@ int run(const Options& options) {
 }  // namespace
 
 int main(int count, char** arguments) {
+  use_large_pages();
   try {
     return run(parse(count, arguments));
   } catch (const std::exception& error) {

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import tf_keras as keras
 
     from rf_keras.evaluation.keras_detector import KerasDetector
+    from rf_keras.evaluation.onnx_detector import OnnxDetector
 
 AP_SCORE_THRESHOLD = 0.02  # low, so that the curve reaches high recall
 SHOWN_THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
@@ -189,7 +190,7 @@ def evaluate_keras(
     return evaluate(_for_ap(detector), truth_of_samples(samples), progress).metrics | {"size": size}
 
 
-def _for_ap(detector: KerasDetector | FaceDetector) -> Detect:
+def _for_ap(detector: KerasDetector | OnnxDetector | FaceDetector) -> Detect:
     return lambda image: detector.detect(image, AP_SCORE_THRESHOLD, ModelSpec.iou_threshold)
 
 
@@ -221,18 +222,32 @@ def _open_device(model: str | Path, size: InputSize | None) -> Opened:
     return Opened(_for_ap(device), device.detect, threshold, used, device.interpreter_name)
 
 
+def _open_onnx(model: str | Path, size: InputSize | None) -> Opened:
+    from rf_keras.evaluation.onnx_detector import OnnxDetector
+
+    detector = OnnxDetector(Path(model), size)
+    spec = detector.spec
+
+    def in_use(image: np.ndarray) -> Detections:
+        return detector.detect(image, spec.score_threshold, spec.iou_threshold)
+
+    return Opened(_for_ap(detector), in_use, spec.score_threshold, str(detector.size), detector.runtime)
+
+
 def open_detector(model: str | Path, size: str | None) -> Opened:
-    """Load a weights file or a .tflite file for evaluation.
+    """Load a weights file, a .tflite file or an .onnx file of ours for evaluation.
 
     Args:
-        model: path; `.tflite` runs in the device runtime, everything else in Keras.
-        size: as `parse_size`; None means 640, or a .tflite file's own.
+        model: path; `.tflite` runs in the device runtime, `.onnx` in ONNX Runtime, everything else in Keras.
+        size: as `parse_size`; None means 640, or the own one of a .tflite or .onnx file.
 
     Raises:
         ValueError: one line for the user: unreadable model, unknown size, or one the model cannot take.
     """
     if Path(model).suffix == ".tflite":
         return _open_device(model, None if size is None else parse_size(size))
+    if Path(model).suffix == ".onnx":
+        return _open_onnx(model, None if size is None else parse_size(size))
     wanted = parse_size(size if size is not None else str(DEFAULT_SIZE))
     # Only here: a .tflite file is evaluated without TensorFlow, on the device it is for.
     import tf_keras as keras

@@ -15,6 +15,7 @@ from benchmarks import contestants, peers
 from benchmarks.contestants import OTHERS, PACKAGE, REFERENCE, open_others
 from benchmarks.costs import fresh_process, install_mb
 from rf_keras.importing.wheel import package_onnx
+from tests.optional import missing
 
 SIZE = (320, 320)
 
@@ -40,15 +41,17 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, contestants.Row]
 @pytest.mark.parametrize("key", [PACKAGE, "openvino", "ncnn"])
 def test_same_face_as_the_reference(key: str, rows: dict[str, contestants.Row], portrait: np.ndarray) -> None:
     if key not in rows:
-        pytest.skip(f"{key} is not installed (an optional peer)")
+        missing(f"{key} is not installed (an optional peer)")
     reference, peer = rows[REFERENCE].peer, rows[key].peer
     expected = reference.detect(reference.photo(portrait), 0.5)
     found = peer.detect(peer.photo(portrait), 0.5)
     assert len(found) == len(expected) == 1
-    # The package rounds to whole pixels of its input, and takes 127 for the third mean.
+    # The package rounds to whole pixels of its input, and takes 127 for the third mean. OpenVINO computes in bfloat16
+    # where the CPU can.
     scale = max(portrait.shape) / SIZE[0]
-    np.testing.assert_allclose(found.boxes, expected.boxes, atol=3 * scale if key == PACKAGE else 0.1)
-    np.testing.assert_allclose(found.landmarks, expected.landmarks, atol=2 * scale if key == PACKAGE else 0.1)
+    box, point = {PACKAGE: (3 * scale, 2 * scale), "openvino": (0.5, 0.5), "ncnn": (0.1, 0.1)}[key]
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=box)
+    np.testing.assert_allclose(found.landmarks, expected.landmarks, atol=point)
     np.testing.assert_allclose(found.scores, expected.scores, atol=0.02)
     assert peer.infer is not None
     peer.infer()

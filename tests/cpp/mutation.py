@@ -64,8 +64,11 @@ MUTANTS = (
     Mutant("letterbox.hpp", "if (second != lower_row_) detail", "if (lower_row_ < 0) detail"),
     Mutant("letterbox.hpp", "static_cast<double>(scale) + 0.5)", "static_cast<double>(scale) + 0.4)"),
     Mutant("letterbox.hpp", "std::floor(mean + 0.5)", "std::floor(mean)"),
-    Mutant("letterbox.hpp", "source_columns - (L::kStep == 3)", "source_columns", sanitize=True),
-    Mutant("letterbox.hpp", "_MM_SHUFFLE(3, 0, 1, 2)", "_MM_SHUFFLE(3, 2, 1, 0)"),
+    Mutant("letterbox.hpp", "source_columns - (L::kStep == 3 ? 3 : 2)", "source_columns - 2", sanitize=True),
+    Mutant("letterbox.hpp", "_mm_shuffle_epi32(sum, _MM_SHUFFLE(3, 0, 1, 2))", "sum"),
+    Mutant("letterbox.hpp", "if constexpr (L::kAt[0] == 2) {", "if constexpr (L::kAt[0] == 3) {"),
+    Mutant("letterbox.hpp", "column + 4 <= columns", "column + 2 <= columns", sanitize=True),
+    Mutant("letterbox.hpp", "_mm_add_epi16(left, right), two)", "_mm_add_epi16(left, right), zero)"),
     Mutant("zip_tail.hpp", "detail::crc32(*result) != detail::u32(file, at + 16)", "false"),
     Mutant("zip_tail.hpp", "failed_ || distance > out_.size() || ", "failed_ || ", sanitize=True),
     Mutant("zip_tail.hpp", "  if (!detail::inside(file, start, packed)) return std::nullopt;\n", "", sanitize=True),
@@ -91,6 +94,7 @@ def first_failure(file: str, driver: build.Driver, folder: Path) -> str | None:
     checks: dict[str, list[tuple[str, Callable[[], None]]]] = {
         "decode.hpp": [
             ("the largest box", lambda: arithmetic.test_the_largest_box(driver, folder)),
+            ("scores around the threshold", lambda: arithmetic.test_scores_around_the_threshold(driver, folder)),
             ("golden vectors", lambda: arithmetic.test_golden_vectors(driver, build.ROOT, folder)),
         ],
         "letterbox.hpp": [
@@ -99,6 +103,8 @@ def first_failure(file: str, driver: build.Driver, folder: Path) -> str | None:
             ("inputs", lambda: arithmetic.test_inputs_of_every_size_and_order(driver, folder, "noise")),
         ],
         "": [
+            ("a changed byte", lambda: strangers.test_a_changed_byte(driver, folder)),
+            ("strides", lambda: strangers.test_strides_that_do_not_increase(driver, folder)),
             ("what asks for too much", lambda: strangers.test_archives_that_ask_for_too_much(driver, folder)),
             ("deflated metadata", lambda: strangers.test_deflated_metadata(driver, folder)),
             ("damaged metadata", lambda: strangers.test_metadata_of_damaged_models(driver, folder)),

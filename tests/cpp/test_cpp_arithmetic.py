@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import exchange
@@ -74,6 +75,25 @@ def test_the_largest_box(driver: Driver, tmp_path: Path) -> None:
     assert abs(faces["box"][0, 2] - faces["box"][0, 0] - 500) < 1e-3
 
 
+def test_scores_around_the_threshold(driver: Driver, tmp_path: Path) -> None:
+    """A face of exactly the threshold's logit is one; the next smaller float32 is none."""
+    spec = ModelSpec(anchor_sizes=((8.0,), (64.0,), (256.0,)))
+    cases = []
+    for threshold in (0.02, 0.3, 0.4, 0.5, 0.8, 0.98):
+        tensors = {}
+        for stride in spec.strides:
+            cells = (640 // stride) ** 2
+            tensors[f"score_{stride}"] = np.full(cells, -99, np.float32)
+            tensors[f"box_{stride}"] = np.zeros(cells * 4, np.float32)
+            tensors[f"landmark_{stride}"] = np.zeros(cells * 10, np.float32)
+        least = np.float32(math.log(threshold / (1 - threshold)))
+        tensors["score_8"][[100, 200, 300]] = (np.nextafter(least, np.float32(-99)), least, least + np.float32(1e-4))
+        cases.append(exchange.DecodeCase(spec, tensors, {}, (640, 640), 1.0, threshold, 0.4))
+    for case, faces in zip(cases, cpp_faces(driver, tmp_path, cases), strict=True):
+        assert len(faces) == 2, case.score_threshold
+        kotlin.assert_same_faces(faces, kotlin.python_faces(case), f"threshold {case.score_threshold}")
+
+
 def test_golden_tables(driver: Driver, root: Path, tmp_path: Path) -> None:
     entries = json.loads((root / "tests" / "golden" / "golden.json").read_text())["tables"]
     cases = [(entry["mean"], entry["scale"], entry["zero_point"]) for entry in entries]
@@ -127,6 +147,7 @@ def test_inputs_of_every_size_and_order(driver: Driver, tmp_path: Path, kind: st
     random = np.random.default_rng(5)
     sizes = [(48, 64), (64, 64), (1, 1), (1, 500), (500, 1), (128, 128), (96, 128), (37, 911), (63, 65), (480, 640)]
     sizes += [(int(height), int(width)) for height, width in random.integers(2, 400, (50, 2))]
+    sizes += [(40, 130), (130, 40)] * 6  # at 64×64 one side is exactly twice the input's and the other more
     pictures, cases = [], []
     for i, (height, width) in enumerate(sizes):
         image = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -136,8 +157,9 @@ def test_inputs_of_every_size_and_order(driver: Driver, tmp_path: Path, kind: st
         order = ("bgr", "rgb", "bgra", "rgba")[i % 4]
         shape = ((64, 64), (96, 32), (320, 224))[i % 3]
         mean, scale, zero_point = ((MEAN, SCALE, ZERO_POINT), ((0.0, 127.5, 255.0), 1.0, 3), (MEAN, 0.0, 0))[i % 7 % 3]
-        pictures.append(image)
-        cases.append((ordered(image, order), order, shape, mean, scale, zero_point, i % 2 == 0))
+        for antialias in (False, True):
+            pictures.append(image)
+            cases.append((ordered(image, order), order, shape, mean, scale, zero_point, antialias))
     grey = random.integers(0, 256, (100, 150), dtype=np.uint8)
     pictures.append(np.repeat(grey[..., None], 3, axis=2))
     cases.append((grey, "gray", (64, 96), MEAN, SCALE, ZERO_POINT, True))

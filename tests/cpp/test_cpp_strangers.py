@@ -64,6 +64,23 @@ def test_metadata_of_damaged_models(driver: Driver, tmp_path: Path) -> None:
     assert accepted > 20 and sum(line.startswith("error") for line in lines) > COUNT // 2
 
 
+def test_a_changed_byte(driver: Driver, tmp_path: Path) -> None:
+    """Other text in the metadata, which the archive's checksum does not fit."""
+    whole = attach_spec(FLATBUFFER, ModelSpec(source="made of this"))
+    changed = whole.replace(b"made of this", b"made of that")
+    assert len(changed) == len(whole) and changed != whole and python_line(changed) is None
+    first, second = answers(driver, tmp_path, "metadata", [whole, changed])
+    assert first == python_line(whole) and second.startswith("error")
+
+
+def test_strides_that_do_not_increase(driver: Driver, tmp_path: Path) -> None:
+    spec = json.loads(fuzz.split(find_model(None).read_bytes())[1])
+    for strides in ([8, 8, 32], [8, 32, 16]):
+        model = fuzz.with_metadata(FLATBUFFER, json.dumps({**spec, "strides": strides}).encode())
+        (line,) = answers(driver, tmp_path, "metadata", [model])
+        assert python_line(model) is None and line.endswith("strides do not increase")
+
+
 def deflated(text: str, level: int) -> bytes:
     buffer = io.BytesIO(FLATBUFFER)
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED, compresslevel=level) as archive:

@@ -16,10 +16,13 @@ from quantization.onnx_export import OnnxMissing, OnnxRunner, largest_difference
 from quantization.recipe import Int8Network
 from quantization.verify import FileRunner
 from rf_keras.config import ModelConfig
+from rf_keras.evaluation.scoring import open_detector
 from rf_keras.model import build_model
 from tflite.benchmark import measure_onnx
 from tflite.command import parse
+from tflite.interpreter import ModelError
 from tflite.onnx_runtimes import onnx_session, onnx_spec
+from tflite.shapes import auto_shape
 from tflite.spec import ModelSpec, SpecError
 
 from .conftest import SIZE, randomize
@@ -117,6 +120,23 @@ def test_faces_are_those_of_the_float_network(float_file: Path) -> None:
     faces = peer.detect(image, 0.3)
     assert len(faces) and (faces.scores >= 0.3).all()
     peer.infer()
+
+
+def test_a_file_is_evaluated(float_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its own size, at others, and with a line where ONNX Runtime is missing."""
+    image = np.random.default_rng(2).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    own, auto, large = (open_detector(float_file, size) for size in (None, "auto", "96x128"))
+    assert (own.size, auto.size, large.size, own.threshold) == (str(SIZE), "auto", "96x128", 0.3)
+    assert own.interpreter.startswith("ONNX Runtime ")
+    found = own.in_use(image)
+    assert len(found) and found == peers.ours_onnxruntime(str(float_file), SIZE, SIZE).detect(image, 0.3)
+    assert len(own.for_ap(image)) >= len(found)
+    for opened, (height, width) in ((auto, auto_shape(70, 90, SIZE, SIZE)), (large, (96, 128))):
+        assert opened.in_use(image) == peers.ours_onnxruntime(str(float_file), height, width).detect(image, 0.3)
+    assert len(open_detector(float_file, "original").in_use(image))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ModelError, match="ONNX Runtime is not installed"):
+        open_detector(float_file, None)
 
 
 def test_times_beside_the_tflite(float_file: Path, tmp_path: Path) -> None:

@@ -98,11 +98,13 @@ namespace detail {
 struct Taps {
   std::vector<int> first, second;
   std::vector<std::int16_t> weight0, weight1;
+  std::vector<std::int16_t> pairs;  // weight0, weight1 of each target, four times: what a vector multiplies with
 
   // OpenCV moves positions beyond the border to it across (`clamp_weights`), but only clamps the rows down.
   void build(int target, int source, bool clamp_weights) {
     for (std::vector<int>* index : {&first, &second}) index->resize(static_cast<std::size_t>(target));
     for (std::vector<std::int16_t>* weight : {&weight0, &weight1}) weight->resize(static_cast<std::size_t>(target));
+    pairs.resize(static_cast<std::size_t>(target) * 8);
     const double step = 1.0 / (static_cast<double>(target) / source);
     const int last = source - 1;
     for (int i = 0; i < target; i++) {
@@ -118,6 +120,7 @@ struct Taps {
       second[at] = std::clamp(index + 1, 0, last);
       weight0[at] = static_cast<std::int16_t>(std::lrint((1.0f - fraction) * 2048.0f));
       weight1[at] = static_cast<std::int16_t>(std::lrint(fraction * 2048.0f));
+      for (std::size_t k = 8 * at; k < 8 * (at + 1); k++) pairs[k] = k % 2 ? weight1[at] : weight0[at];
     }
   }
 };
@@ -143,7 +146,32 @@ void with_layout(Order order, Use&& use) {
 // Means of 2×2 pixels, halves up, of two source rows.
 template <class L>
 void halve_rows(const std::uint8_t* upper, const std::uint8_t* lower, int columns, std::uint8_t* out) {
-  for (int column = 0; column < columns; column++, upper += 2 * L::kStep, lower += 2 * L::kStep, out += 3) {
+  int column = 0;
+#if defined(__SSE2__)
+  if constexpr (L::kStep == 3) {
+    // Two means at a time, out of twelve bytes of each row; sixteen are read, and four beyond the means are written.
+    const __m128i zero = _mm_setzero_si128(), two = _mm_set1_epi16(2);
+    for (; column + 4 <= columns; column += 2, upper += 12, lower += 12, out += 6) {
+      const __m128i above = _mm_loadu_si128(reinterpret_cast<const __m128i*>(upper));
+      const __m128i below = _mm_loadu_si128(reinterpret_cast<const __m128i*>(lower));
+      const __m128i first = _mm_add_epi16(_mm_unpacklo_epi8(above, zero), _mm_unpacklo_epi8(below, zero));
+      const __m128i above6 = _mm_srli_si128(above, 6), below6 = _mm_srli_si128(below, 6);
+      const __m128i second = _mm_add_epi16(_mm_unpacklo_epi8(above6, zero), _mm_unpacklo_epi8(below6, zero));
+      // Words 0-2 of each: left sums; words 3-5: right ones.
+      const __m128i left = _mm_unpacklo_epi64(first, second);
+      const __m128i right = _mm_unpacklo_epi64(_mm_srli_si128(first, 6), _mm_srli_si128(second, 6));
+      __m128i means = _mm_srli_epi16(_mm_add_epi16(_mm_add_epi16(left, right), two), 2);
+      if constexpr (L::kAt[0] == 2) {
+        means = _mm_shufflehi_epi16(_mm_shufflelo_epi16(means, _MM_SHUFFLE(3, 0, 1, 2)), _MM_SHUFFLE(3, 0, 1, 2));
+      }
+      const __m128i bytes = _mm_packus_epi16(means, means);
+      const std::int32_t pixel0 = _mm_cvtsi128_si32(bytes), pixel1 = _mm_cvtsi128_si32(_mm_srli_epi64(bytes, 32));
+      std::memcpy(out, &pixel0, 4);
+      std::memcpy(out + 3, &pixel1, 4);
+    }
+  }
+#endif
+  for (; column < columns; column++, upper += 2 * L::kStep, lower += 2 * L::kStep, out += 3) {
     for (std::size_t c = 0; c < 3; c++) {
       const int left = L::kAt[c], right = L::kAt[c] + L::kStep;
       out[c] = static_cast<std::uint8_t>((upper[left] + upper[right] + lower[left] + lower[right] + 2) >> 2);
@@ -166,19 +194,21 @@ void scale_row(const std::uint8_t* in, int source_columns, const Taps& across, s
   const std::size_t columns = across.first.size();
 #if defined(__SSE2__)
   if constexpr (L::kStep >= 3) {
-    // Four bytes are read of each pixel: of the row's last one of three bytes, that would be one too many.
-    const int whole = source_columns - (L::kStep == 3);
-    const __m128i zero = _mm_setzero_si128();
-    for (; column < columns && across.second[column] < whole; column++) {
-      std::int32_t left = 0, right = 0, weights = 0;
-      std::memcpy(&left, in + std::ptrdiff_t{across.first[column]} * L::kStep, 4);
-      std::memcpy(&right, in + std::ptrdiff_t{across.second[column]} * L::kStep, 4);
-      weights = static_cast<std::uint16_t>(across.weight0[column]) | across.weight1[column] * 65536;
-      const __m128i both = _mm_unpacklo_epi8(_mm_cvtsi32_si128(left), _mm_cvtsi32_si128(right));
-      __m128i sums = _mm_madd_epi16(_mm_unpacklo_epi8(both, zero), _mm_set1_epi32(weights));
-      if constexpr (L::kAt[0] == 2) sums = _mm_shuffle_epi32(sums, _MM_SHUFFLE(3, 0, 1, 2));
-      sums = _mm_srai_epi32(sums, 4);
-      _mm_storel_epi64(reinterpret_cast<__m128i*>(out + 3 * column), _mm_packs_epi32(sums, sums));
+    // A load of eight bytes holds a pixel and its right neighbour; the row must have them. A pixel without a neighbour
+    // has no weight for it.
+    const int last = source_columns - (L::kStep == 3 ? 3 : 2);
+    const auto sums = [&](std::size_t target) {
+      const std::uint8_t* from = in + std::ptrdiff_t{across.first[target]} * L::kStep;
+      const __m128i pixels = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+      const __m128i both = _mm_unpacklo_epi8(pixels, _mm_srli_epi64(pixels, 8 * L::kStep));
+      const __m128i weights = _mm_loadu_si128(reinterpret_cast<const __m128i*>(across.pairs.data() + 8 * target));
+      const __m128i sum = _mm_madd_epi16(_mm_unpacklo_epi8(both, _mm_setzero_si128()), weights);
+      return _mm_srai_epi32(L::kAt[0] == 2 ? _mm_shuffle_epi32(sum, _MM_SHUFFLE(3, 0, 1, 2)) : sum, 4);
+    };
+    for (; column + 2 <= columns && across.first[column + 1] <= last; column += 2) {
+      const __m128i two = _mm_packs_epi32(sums(column), sums(column + 1));
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(out + 3 * column), two);
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(out + 3 * column + 3), _mm_srli_si128(two, 8));
     }
   }
 #endif

@@ -7,11 +7,13 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <list>
 #include <map>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -81,6 +83,10 @@ inline std::string read_file(const std::string& path, std::size_t most, const st
   std::ifstream file(path, std::ios::binary);
   if (!file) throw Error(path + ": cannot read the " + what);
   std::string bytes;
+  // Room for all at once: a string that grows touches three times the memory. Pipes have no size, and files may grow.
+  std::error_code unknown;
+  const std::uintmax_t size = std::filesystem::file_size(path, unknown);
+  if (!unknown) bytes.reserve(static_cast<std::size_t>(std::min<std::uintmax_t>(size, most)));
   std::array<char, 1 << 16> chunk;
   while (file.read(chunk.data(), chunk.size()) || file.gcount() > 0) {
     bytes.append(chunk.data(), static_cast<std::size_t>(file.gcount()));
