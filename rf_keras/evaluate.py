@@ -35,8 +35,8 @@ class Options:
     size: str | None = option(
         None,
         "multiple of 32, or HEIGHTxWIDTH of such: letterbox into that many pixels (default: 640, or an exported "
-        "file's own); 'auto': at that scale (640 for .keras), without the empty part; 'original'; or SHORT,LONG: short "
-        "side SHORT pixels unless the long side would exceed LONG (the last two not for .tflite)",
+        "file's own); 'auto': at that scale (640 for .keras), less of it empty; 'original'; or SHORT,LONG: short "
+        "side SHORT pixels unless the long side would exceed LONG (the last two for .keras only)",
     )
     json: Path | None = option(None, "file to write the metrics to")
     output: Path | None = option(None, "folder for metrics.json, pr_curve.png and worst images")

@@ -33,8 +33,8 @@ class InputSize:
         fixed: letterbox into this height and width in pixels (the devices' contract); None for the others.
         short, long: scale so that the short side is `short` pixels, or less if the long side would exceed `long`; None
             keeps the original size. Either is padded with the mean to multiples of 32.
-        auto: letterbox at the scale of a square of `DEFAULT_SIZE`, into the part of it that the picture takes
-            (`tflite.shapes.auto_shape`).
+        auto: letterbox at the scale of a square of `DEFAULT_SIZE`, into the smallest of its shapes that holds the
+            picture (`tflite.shapes.auto_shape`).
     """
 
     fixed: tuple[int, int] | None = None
