@@ -172,7 +172,7 @@ def first_failure(jvm: toolchain.Jvm, folder: Path) -> str | None:
         except AssertionError:
             return name
         except toolchain.ToolError:
-            return f"{name} (crashed)"
+            return name if check == jvm.unit_tests else f"{name} (crashed)"
     return None
 
 

@@ -1,4 +1,4 @@
-"""The signed APK, built without Gradle and SDK. Where a tool of it cannot be had, these tests skip and say so."""
+"""The signed APK, built without Gradle and SDK. Without a tool of it these tests skip and say so; in CI they fail."""
 
 from __future__ import annotations
 

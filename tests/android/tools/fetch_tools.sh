@@ -4,8 +4,8 @@
 #   bash tests/android/tools/fetch_tools.sh
 #
 # Needed: java and javac 17, the Kotlin compiler, ktlint, JUnit 4, JNA, Gson; a failure there is an error.
-# For the offline APK only: android.jar, R8, aapt2, zipalign, apksigner, framework-res; a failure there is a note, and
-# the tests of that step skip with the same reason.
+# For the app and the offline APK only: android.jar, ASM, R8, aapt2, zipalign, apksigner, framework-res, stubs of API 36;
+# a failure there is a note, and the tests of that step skip with the same reason. In CI it is an error.
 # Everything but Debian's packages lands in $RETINAFACE_ANDROID_CACHE (~/.cache/retinaface-keras/android).
 set -euo pipefail
 
@@ -16,6 +16,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 note() { echo "fetch_tools: $*"; }
+
+optional() { note "$*"; [ -z "${CI:-}" ]; }
 
 # A file counts only when its sum matches: a half-written or replaced one is fetched again.
 have() { [ -f "$1" ] && echo "$2  $1" | sha256sum --check --status; }
@@ -153,9 +155,9 @@ apt_install junit4 libjna-java
 fetch_kotlin
 fetch_ktlint
 fetch_gson
-apt_install aapt apksigner zipalign android-framework-res || note "no Android build tools: the APK step will skip"
-fetch_android_jar || note "no android.jar: the APK step will skip"
-fetch_asm || note "no ASM: the APK step will skip"
-fetch_r8 || note "no R8: the APK step will skip"
-fetch_api36 || note "no stubs of API 36: the app's calls are not looked up"
+apt_install aapt apksigner zipalign android-framework-res || optional "no Android build tools: the APK step will skip"
+fetch_android_jar || optional "no android.jar: the APK step will skip"
+fetch_asm || optional "no ASM: the APK step will skip"
+fetch_r8 || optional "no R8: the APK step will skip"
+fetch_api36 || optional "no stubs of API 36: the app's calls are not looked up"
 note "done ($cache)"
