@@ -34,7 +34,14 @@ ROOT = Path(__file__).resolve().parent.parent
 FIGURES = Path("docs/figures.json")
 SIDE_BY_SIDE = Path("docs/side_by_side.json")
 INPUT_SIZES = Path("docs/input_sizes.json")
-DOCUMENTS = ("README.md", "MODEL_CARD.md", "CHANGELOG.md", "docs/benchmarks.md", "docs/input-sizes.md", "docs/quantization.md")
+DOCUMENTS = (
+    "README.md",
+    "MODEL_CARD.md",
+    "CHANGELOG.md",
+    "docs/benchmarks.md",
+    "docs/input-sizes.md",
+    "docs/quantization.md",
+)
 MODELS, WEIGHTS = Path("tflite/models"), Path("rf_keras/weights")
 # Of the face's box, and degrees, as the JSON of rf_keras.evaluate has them.
 MARGINS = {"1": "1", "0.5": "½", "0.25": "¼", "0.1": "0.1", "0": "0"}
