@@ -124,7 +124,10 @@ def _from_file(path: Path, how: str) -> WeightsSource:
             raise ValueError(f"{config}: not a run's configuration ({one_line(error)})") from error
         if not isinstance(settings, dict):
             raise ValueError(f"{config}: found {type(settings).__name__}, expected a run's configuration")
-        data_dirs, size = settings.get("data_dirs") or [], settings.get("val_size") or settings.get("size")
+        data_dirs, size = settings.get("data_dirs") or [], settings.get("size")
+        validated = fixed_sides(str(settings.get("val_size")))
+        if validated and validated[0] == validated[1]:
+            size = validated[0]
         if not isinstance(data_dirs, list) or not all(isinstance(folder, str) for folder in data_dirs):
             raise ValueError(f"{config}: data_dirs is {str(data_dirs)[:100]}, expected a list of folders")
         if size is not None and (type(size) is not int or size % 32 or not 0 < size <= LARGEST_SIDE):

@@ -13,6 +13,7 @@ import numpy as np
 
 from rf_keras.augment_config import PRESETS as AUGMENTATIONS
 from rf_keras.distillation.config import Distillation
+from rf_keras.input_size import fixed_sides
 from tflite.anchors import make_anchors
 from tflite.command import option
 from tflite.spec import ModelSpec
@@ -171,7 +172,9 @@ class TrainConfig:
     more_sizes: tuple[int, ...] = option(
         (), "further sides, pixels, comma-separated; steps take turns (640 with 320 here: one model for both inputs)"
     )
-    val_size: int = option(0, "letterbox size in validation, pixels (0: as size)", hidden=True)
+    val_size: str = option(
+        "", "letterbox size in validation, N or HEIGHTxWIDTH, multiples of 32 (empty: as size)", hidden=True
+    )
     batch: int = option(16, "images per step, over all replicas")
     epochs: int = option(100, "passes over the training images")
     steps_per_epoch: int = option(0, "steps that count as one pass (0: each training image once)")
@@ -220,7 +223,11 @@ class TrainConfig:
 
         need(self.size > 0 and self.size % 32 == 0, "size", "a multiple of 32")
         need(all(s > 0 and s % 32 == 0 for s in self.more_sizes), "more_sizes", "multiples of 32")
-        need(self.val_size >= 0 and self.val_size % 32 == 0, "val_size", "0 or a multiple of 32")
+        need(
+            not self.val_size or fixed_sides(self.val_size) is not None,
+            "val_size",
+            "N or HEIGHTxWIDTH, multiples of 32",
+        )
         for name in ("batch", "epochs", "val_every", "val_images", "checkpoint_steps"):
             need(getattr(self, name) >= 1, name, "at least 1")
         for name, known in (

@@ -124,7 +124,10 @@ def read_config(run_dir: Path, kind: type[T]) -> T:
     """
     path = run_dir / CONFIG
     try:
-        return config_from_dict(kind, json.loads(path.read_text(encoding="utf-8")), path.name)
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and type(found.get("val_size")) is int:  # of a run of version 0.1: a side, or 0
+            found["val_size"] = str(found["val_size"] or "")
+        return config_from_dict(kind, found, path.name)
     except FileNotFoundError as error:
         raise RunError(f"{run_dir}: no run, {CONFIG} is missing") from error
     except (ValueError, RecursionError) as error:

@@ -21,7 +21,7 @@ from rf_keras.checkpoints import Checkpoints
 from rf_keras.config import TrainConfig, config_to_dict
 from rf_keras.evaluation.keras_detector import KerasDetector
 from rf_keras.history import TRAINED, images_seen, part, parts_of, source_after
-from rf_keras.input_size import InputSize
+from rf_keras.input_size import parse_size
 from rf_keras.model import build_model
 from rf_keras.model_file import load_model, save_model
 from rf_keras.optimization import make_optimizer
@@ -76,7 +76,7 @@ class Run:
         self.best = tf.Variable(-1.0, trainable=False)
         # What is evaluated and shipped: the averaged weights in a model of their own.
         self.averaged = build_model(config.model)
-        self.detector = KerasDetector(self.averaged, config.model, InputSize.square(config.val_size or config.size))
+        self.detector = KerasDetector(self.averaged, config.model, parse_size(config.val_size or str(config.size)))
         checkpoint = tf.train.Checkpoint(
             model=self.model, optimizer=self.optimizer, average=self.average, step=self.step, best=self.best
         )

@@ -90,8 +90,7 @@ def split_samples(
 def validate(run: Run, samples: Sequence[Sample], writer: tf.summary.SummaryWriter) -> dict[str, Any]:
     """AP and NME of the averaged weights; writes detections of four images to TensorBoard."""
     run.update_averaged()
-    size = run.config.val_size or run.config.size
-    metrics = evaluate_keras(run.averaged, run.config.model, samples, size, run.detector)
+    metrics = evaluate_keras(run.averaged, run.config.model, samples, run.detector.size, run.detector)
     with writer.as_default(step=int(run.step)):
         tf.summary.scalar("validation/ap", metrics["all"] or 0.0)
         for number, sample in enumerate(samples[:4]):

@@ -170,24 +170,24 @@ def evaluate_keras(
     model: keras.Model,
     config: ModelConfig,
     samples: Sequence[Sample],
-    size: int,
+    size: InputSize,
     detector: KerasDetector | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Metrics of a float model on labelled samples, letterboxed into `size` pixels; what training validates with.
+    """Metrics of a float model on labelled samples, at one input size; what training validates with.
 
     Args:
         model, config: the network.
         samples: labelled images.
-        size: multiple of 32.
+        size: of the input.
         detector: a `KerasDetector` of this model and size to use again; it saves tracing the graph each time.
         progress: show a progress bar.
     """
     if detector is None:
         from rf_keras.evaluation.keras_detector import KerasDetector
 
-        detector = KerasDetector(model, config, InputSize.square(size))
-    return evaluate(_for_ap(detector), truth_of_samples(samples), progress).metrics | {"size": size}
+        detector = KerasDetector(model, config, size)
+    return evaluate(_for_ap(detector), truth_of_samples(samples), progress).metrics
 
 
 def _for_ap(detector: KerasDetector | OnnxDetector | FaceDetector) -> Detect:

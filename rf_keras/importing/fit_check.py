@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rf_keras.config import ACTIVATIONS, REFERENCE_ANCHORS, SMALL_ANCHORS, Anchors, ModelConfig, format_anchors
 from rf_keras.evaluation.scoring import evaluate_keras
 from rf_keras.importing.source_weights import ImportWeightsError, SourceWeights, load_convs
+from rf_keras.input_size import InputSize
 from rf_keras.labels import Sample
 from rf_keras.model import build_model
 
@@ -45,7 +46,7 @@ def try_fits(source: SourceWeights, samples: Sequence[Sample], anchor_sizes: Anc
         load_convs(model, source)
         for anchors in sizes:
             fitted = dataclasses.replace(config, anchor_sizes=anchors)
-            ap = evaluate_keras(model, fitted, samples, CHECK_SIZE)["all"]
+            ap = evaluate_keras(model, fitted, samples, InputSize.square(CHECK_SIZE))["all"]
             fits.append(Fit(activation, anchors, ap))
     return sorted(fits, key=lambda fit: -fit.ap)
 

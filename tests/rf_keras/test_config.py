@@ -52,6 +52,12 @@ def test_unknown_settings_are_errors() -> None:
         config_from_dict(ModelConfig, [])
 
 
+def test_validation_size_is_a_multiple_of_32() -> None:
+    assert TrainConfig(val_size="480x640").val_size == "480x640"
+    with pytest.raises(ValueError, match="val_size is '100', expected N or HEIGHTxWIDTH, multiples of 32"):
+        TrainConfig(val_size="100")
+
+
 def test_images_without_labels_need_a_teacher() -> None:
     with pytest.raises(ValueError, match="augment is 'mixed', whose images leave their labels behind"):
         TrainConfig(augment="mixed")

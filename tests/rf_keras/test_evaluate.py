@@ -135,7 +135,7 @@ def test_ap_is_measured_from_score_002_up_with_the_usual_overlap(data: Path) -> 
             thresholds.append((score_threshold, iou_threshold))
             return found()
 
-    evaluate_keras(None, CONFIG, read_labels(data), 96, Nothing())  # type: ignore[arg-type]
+    evaluate_keras(None, CONFIG, read_labels(data), InputSize.square(96), Nothing())  # type: ignore[arg-type]
     assert thresholds == [(0.02, 0.4)] * 2
 
 
@@ -280,7 +280,7 @@ def test_keras_detector_follows_training(data: Path) -> None:
     model = build_model(CONFIG)
     detector = KerasDetector(model, CONFIG, InputSize.square(96))
     samples = read_labels(data)
-    assert evaluate_keras(model, CONFIG, samples, 96, detector)["images"] == 2
+    assert evaluate_keras(model, CONFIG, samples, InputSize.square(96), detector)["images"] == 2
     for stride in CONFIG.strides:
         head = model.get_layer(f"class_{stride}")
         kernel, _ = head.get_weights()

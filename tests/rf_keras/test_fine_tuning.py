@@ -23,6 +23,7 @@ from rf_keras.distillation.losses import TEACHER_FLOOR, hold_landmarks
 from rf_keras.evaluation.before_after import answered, measure, table, with_answered_points
 from rf_keras.evaluation.scoring import evaluate_keras
 from rf_keras.fine_tuning import Baseline, outcome
+from rf_keras.input_size import InputSize
 from rf_keras.labels import Sample, format_label, read_labels
 from rf_keras.losses import LossSums
 from rf_keras.model_file import load_model, save_model
@@ -265,7 +266,8 @@ def test_sixty_photos_without_landmarks(root: Path, shared_data: Path, tmp_path:
     data = without_points(photos, tmp_path / "photos")
     run("--size=320", "--epochs=8", f"--init={init}", f"--data_dir={data}", f"--run_dir={tmp_path / 'run'}")
     before, after = (
-        evaluate_keras(*load_model(path)[:2], others, 320) for path in (init, tmp_path / "run" / "last.keras")
+        evaluate_keras(*load_model(path)[:2], others, InputSize.square(320))
+        for path in (init, tmp_path / "run" / "last.keras")
     )
     assert after["all"] >= before["all"] - 0.3, (before["all"], after["all"])
     assert after["nme"] <= 1.1 * before["nme"], (before["nme"], after["nme"])

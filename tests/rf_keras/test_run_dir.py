@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,12 @@ def test_a_run_keeps_its_settings(tmp_path: Path) -> None:
     check_unchanged(tmp_path, QAT, {"steps": 900})
     with pytest.raises(RunError, match="steps is 900 in this run, 5 was given"):
         check_unchanged(tmp_path, QAT, {"steps": 5})
+
+
+@pytest.mark.parametrize(("stored", "expected"), [(0, ""), (640, "640"), ("480x640", "480x640")])
+def test_validation_sizes_of_earlier_runs(tmp_path: Path, stored: int | str, expected: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"val_size": stored}))
+    assert read_config(tmp_path, TrainConfig).val_size == expected
 
 
 def test_rows_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ import tensorflow as tf
 
 from rf_keras import train, train_loop
 from rf_keras.config import TrainConfig
+from rf_keras.evaluation.scoring import evaluate_keras
+from rf_keras.input_size import InputSize
 from rf_keras.model_file import load_model
 from rf_keras.run_dir import METRICS, newest_run, newest_training_run, read_config
 from rf_keras.synthetic import make_dataset
@@ -69,6 +71,18 @@ def test_a_run_leaves_everything(unbroken: Path) -> None:
         assert (unbroken / name).exists(), name
     _, config, meta = load_model(unbroken / "best.keras")
     assert config.backbone == "fast" and meta["train"]["size"] == 64
+
+
+def test_validates_at_a_size_of_its_own(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def evaluate(model: Any, config: Any, samples: Any, size: InputSize, detector: Any) -> dict[str, Any]:
+        seen.append((str(size), str(detector.size)))
+        return evaluate_keras(model, config, samples, size, detector)
+
+    monkeypatch.setattr(train_loop, "evaluate_keras", evaluate)
+    figures = run(*SMALL, f"--data_dir={data}", "--epochs=1", "--set=val_size=64x96", f"--run_dir={tmp_path / 'run'}")
+    assert figures is not None and figures["best_ap"] >= 0 and seen == [("64x96", "64x96")]
 
 
 def test_stopped_and_resumed_equals_unbroken(
