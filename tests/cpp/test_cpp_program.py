@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import matplotlib
 import numpy as np
 import pytest
 
+from benchmarks import cpp_speed
 from tests.cpp import build
 from tests.tflite import fuzz
 from tflite.detector import FaceDetector
@@ -121,26 +123,13 @@ class CFace(ctypes.Structure):
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prefix of what cmake --install installs, built by the first compiler there is."""
+    """Prefix of what cmake --install installs; beside it `build`, with the program that only runs LiteRT."""
     build.need("cmake")
     build.need(build.COMPILERS[0])
     folder = tmp_path_factory.mktemp("cmake")
-    steps: list[list[str | Path]] = [
-        [
-            "cmake",
-            "-S",
-            "cpp",
-            "-B",
-            folder / "build",
-            f"-DLITERT_LIBRARY={build.litert()}",
-            "-DCMAKE_BUILD_TYPE=Release",
-        ],
-        ["cmake", "--build", folder / "build"],
-        ["cmake", "--install", folder / "build", "--prefix", folder / "prefix"],
-    ]
-    for step in steps:
-        done = build.run(step, CXX=build.COMPILERS[0])
-        assert done.returncode == 0, done.stdout + done.stderr
+    cpp_speed.build(folder / "build")
+    done = build.run(["cmake", "--install", folder / "build", "--prefix", folder / "prefix"])
+    assert done.returncode == 0, done.stdout + done.stderr
     return folder / "prefix"
 
 
@@ -229,3 +218,16 @@ def test_what_is_installed(installed: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
     done = build.run([tmp_path / "build" / "user"])
     assert (done.returncode, done.stdout) == (0, "none.tflite: cannot read the model\n"), done.stderr
+
+
+def test_speed(installed: Path, twenty: list[np.ndarray]) -> None:
+    """In processor time, which other work on the machine hardly changes."""
+    photo = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    starts = cpp_speed.cold_starts(installed.parent / "build", find_model(None), photo, 5)
+    assert starts["retinaface_detect"]["processor"]["least"] <= 40
+    assert starts["LiteRT alone"]["clock"]["least"] > 1
+    sizes = {(640, 640): 1.12, (1024, 754): 1.15}  # the second is scaled, row by row
+    pictures = {str(size): cv2.resize(twenty[9], size) for size in sizes}
+    rows = cpp_speed.end_to_end(installed.parent / "build", find_model(None), pictures, 40)
+    for row, most in zip(rows, sizes.values(), strict=True):
+        assert row["ratio"] <= most, row
