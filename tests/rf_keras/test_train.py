@@ -23,6 +23,7 @@ from rf_keras.config import TrainConfig
 from rf_keras.model_file import load_model
 from rf_keras.run_dir import METRICS, newest_run, newest_training_run, read_config
 from rf_keras.synthetic import make_dataset
+from tests.durability import Disk
 from tflite.command import parse
 
 # 12 images of 64 px in batches of 4: three steps an epoch, a second each.
@@ -53,8 +54,10 @@ def weights(path: Path) -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("runs") / "unbroken"
-    figures = run(*SMALL, f"--data_dir={data}", "--epochs=3", f"--run_dir={run_dir}")
-    (run_dir / "figures.json").write_text(json.dumps(figures))
+    with Disk() as disk:
+        figures = run(*SMALL, f"--data_dir={data}", "--epochs=3", f"--run_dir={run_dir}")
+    assert figures is not None
+    (run_dir / "figures.json").write_text(json.dumps(figures | {"lost": disk.lost(run_dir)}))
     return run_dir
 
 
@@ -69,6 +72,12 @@ def test_a_run_leaves_everything(unbroken: Path) -> None:
         assert (unbroken / name).exists(), name
     _, config, meta = load_model(unbroken / "best.keras")
     assert config.backbone == "fast" and meta["train"]["size"] == 64
+
+
+def test_the_disk_holds_a_run_at_its_end(unbroken: Path) -> None:
+    """Weights, checkpoints, rows and curves; the board's own log alone is its own affair."""
+    lost = json.loads((unbroken / "figures.json").read_text())["lost"]
+    assert [name for name in lost if not name.startswith(("tensorboard", "figures"))] == []
 
 
 def test_stopped_and_resumed_equals_unbroken(
