@@ -189,9 +189,7 @@ def test_files_get_their_names_when_they_are_complete_and_on_the_disk(trees: dic
     product = {path: tree for path, tree in trees.items() if path.startswith(("tflite/", "rf_keras/", "quantization/"))}
     found = {path: lines for path, tree in product.items() if (lines := list(writes(tree)))}
     assert found.keys() == WRITTEN_OTHERWISE.keys(), found
-    text = (
-        "with replacing(p) as t:\n    t.write_bytes(b'')\np.write_text('')\np.open('wb')\nopen(p, mode='a')\nopen(p)"
-    )
+    text = "with replacing(p) as t:\n    t.write_bytes(b'')\np.write_text('')\np.open('wb')\nopen(p, mode='a')\nopen(p)"
     assert list(writes(ast.parse(text))) == [3, 4, 5]
 
 
