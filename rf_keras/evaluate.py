@@ -1,10 +1,11 @@
 """Average precision and landmark error of a model on WIDER FACE or any labelled folder.
 
-    python -m rf_keras.evaluate --model W.keras|M.tflite|M.onnx --data_dir D [--gt_dir G] [--size 640] [--output DIR]
+    python -m rf_keras.evaluate --model W.keras|W.h5|M.tflite|M.onnx --data_dir D [--gt_dir G] [--size 640]
     python -m rf_keras.evaluate --model M.tflite --data_dir D --closeups --turned      what AP does not see
 
 AP is in percent, landmark NME a share of the face size √(w·h). Rules: `rf_keras/evaluation/wider_ap.py`. A .tflite file
-is evaluated without TensorFlow, an .onnx file of `convert.py --onnx` in ONNX Runtime.
+is evaluated without TensorFlow, an .onnx file of `convert.py --onnx` in ONNX Runtime; of an HDF5 file activation and
+anchors are found out first, as `import_weights` does.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rf_keras.import_weights import imported
 from rf_keras.labels import MAX_MISSING, describe
+from rf_keras.weights_files import is_hdf5
 from tflite.command import option, start, write_json
 from tflite.messages import printable
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 class Options:
     """What to evaluate, and on which images."""
 
-    model: Path = option(text="weights file (.keras) or exported model (.tflite, .onnx)")
+    model: Path = option(text="weights file (.keras, or .h5 of Keras) or exported model (.tflite, .onnx)")
     data_dir: Path = option(
         text="folder of pictures and labels of any format that rf_keras.labels reads, or a label file; with --gt_dir "
         "the pictures alone"
@@ -97,10 +100,13 @@ def run(options: Options) -> dict[str, Any]:
     from rf_keras.evaluation.coco_output import write_coco
     from rf_keras.evaluation.ground_truth import read_truth
     from rf_keras.evaluation.pictures import plot_curves, save_missed, save_worst
-    from rf_keras.evaluation.scoring import SHOWN_THRESHOLDS, evaluate, open_detector, points_at
+    from rf_keras.evaluation.scoring import SHOWN_THRESHOLDS, evaluate, open_detector, open_network, points_at
 
     truths = read_truth(options.data_dir, options.gt_dir, options.max_missing)
-    opened = open_detector(options.model, options.size)
+    if is_hdf5(options.model):
+        opened = open_network(*imported(str(options.model)), options.size)
+    else:
+        opened = open_detector(options.model, options.size)
     start, size = time.perf_counter(), opened.size
     result = evaluate(opened.for_ap, truths, max_missing=options.max_missing)
     result.metrics["f1"]["at_default"] = points_at(result.images, [opened.threshold])[0]._asdict()

@@ -38,6 +38,7 @@ from rf_keras.config import ModelConfig
 from rf_keras.model import build_model
 from rf_keras.model_file import save_model
 from rf_keras.synthetic import make_dataset
+from tests.durability import Disk
 from tflite import detect, files
 from tflite.command import parse
 from tflite.images import read_image
@@ -48,6 +49,7 @@ LONGEST = 1800  # seconds that one command may take
 FULL = {"train": 9, "qat": 7, "convert": 6, "detect": 8}  # kills of each command
 SHORT = {"convert": 1, "detect": 3}  # the tests of the others kill them, too
 DAMAGED = {"train": 5, "qat": 5}  # resumes of each with the newest checkpoint damaged
+NOT_SYNCED = ("errors.txt", "run/tensorboard", "drawn/", "crops/", "f.jsonl")  # pictures and lines by the thousand
 NETWORK = ModelConfig(backbone="plain", width=0.5, blocks=(0, 0), neck_channels=8, ssh_channels=8)
 
 
@@ -68,17 +70,18 @@ class Job:
         self.name, self._run, self.check = name, run, check
         self.events, self.seconds = 0, 0.0
 
-    def start(self, folder: Path, at_event: int = 0, after: float = 0.0) -> bool:
+    def start(self, folder: Path, at_event: int = 0, after: float = 0.0, durable: bool = False) -> bool:
         """Run it in a forked process; whether it came to its end.
 
         Args:
             at_event: number of the file event at which the process kills itself; 0: none.
             after: seconds after which it is killed; 0: never.
+            durable: see that the disk holds all its files at the end.
         """
         counted, report = os.pipe()
         child = os.fork()
         if child == 0:
-            self._in_child(folder, at_event, report)
+            self._in_child(folder, at_event, report, durable)
         os.close(report)
         begin, killed = time.monotonic(), False
         while True:
@@ -103,7 +106,7 @@ class Job:
         self.events, self.seconds = events, time.monotonic() - begin
         return True
 
-    def _in_child(self, folder: Path, at_event: int, report: int) -> None:
+    def _in_child(self, folder: Path, at_event: int, report: int, durable: bool) -> None:
         count = 0
 
         def watch(event: str, arguments: tuple[Any, ...]) -> None:
@@ -121,7 +124,10 @@ class Job:
             os.dup2(output, 2)
             files.YOUNG = 0.0  # what an earlier kill left is not a minute old yet
             sys.addaudithook(watch)
-            self._run(folder)
+            with Disk() as disk:
+                self._run(folder)
+            if durable and (lost := [name for name in disk.lost(folder) if not name.startswith(NOT_SYNCED)]):
+                raise Lost(f"{', '.join(lost)}: a power cut could take them")
             code = 0
             os.write(report, str(count).encode())
         except BaseException as error:
@@ -306,7 +312,7 @@ def main() -> None:
                 continue
             unbroken = base / f"{job.name}_unbroken"
             unbroken.mkdir()
-            job.start(unbroken)
+            job.start(unbroken, durable=True)
             print(f"{job.name}: {job.events} file events in {job.seconds:.1f} s", flush=True)
             kill_and_go_on(job, base / f"{job.name}_killed", unbroken, kills[job.name], chance)
             for number in range(damages.get(job.name, 0)):

@@ -554,8 +554,79 @@ REWRITE = changes(
     ("[[0, 0], [1, 0], [1, 0], [0, 0]])", "[[0, 0], [0, 1], [1, 0], [0, 0]])"),
 )
 
+FILES = changes(
+    "tflite",
+    "tflite/test_files tflite/test_signals tflite/test_outputs",
+    ("return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)", "return False"),
+    ("sync(temporary)", "pass"),
+    ("sync(target.parent)", "pass"),
+    ("for path in reversed(missing if durable else []):", "for path in []:"),
+    ("if error.errno not in UNSYNCED:", "if False:"),
+    ("path if special else Path(os.path.realpath(path))", "path"),
+    ("if time.time() - path.stat().st_mtime < YOUNG:", "if False:"),
+    ("fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails", "pass  # fails"),
+    ("return stat.S_IMODE(target.stat().st_mode)", "raise OSError"),
+    ("return 0o666 & ~umask", "return 0o600"),
+    ("if self._waiting or again:", "if self._waiting:"),
+    ("if self._waiting or again:", "if again:"),
+    ("not in (signal.SIG_IGN, None)", "not in (None,)"),
+    ("not in (signal.SIG_IGN, None)", "!= signal.SIG_IGN"),
+    ("self.exit_code = 128 + number", "self.exit_code = number"),
+)
+
+STRANGERS = changes(
+    "tflite",
+    "tflite/test_spec",
+    ("if count > MOST_MEMBERS:", "if False:"),
+    ("if not stat.S_ISREG(found.st_mode) and", "if False and"),
+    ("if found.st_size > MAX_MODEL_BYTES:", "if False:"),
+)
+
+ARCHIVE = changes(
+    "rf_keras",
+    "rf_keras/test_archive",
+    ("start == HDF5_START", "False"),
+    ("if not start.startswith(ZIP_START)", "if False"),
+    ("if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)", "if False"),
+    ("data = file.read(most + 1)", "data = file.read()"),
+    ("if max(len(layers), len(self.names) + len(variables)) > MOST_ARRAYS", "if False"),
+    ("for name in sorted(set(shapes) ^ self.names)", "for name in sorted(set(shapes) - self.names)"),
+    ("if not np.isfinite(array).all():", "if False:"),
+    ("found = group[name] if isinstance(link, h5py.HardLink) else None", "found = group[name]"),
+    ("if dataset.shape != shape or", "if"),
+    ("and not plist.get_external_count() and", "and"),
+    ("layout in (h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS) and", ""),
+    ("decompress(packed, size + 1)", "decompress(packed)"),
+    ("if not skipped and len(planes) == size", "if not skipped"),
+    ("parse_constant=_no_constant", "parse_constant=float"),
+)
+
+CHECKPOINTS = changes(
+    "rf_keras",
+    "rf_keras/test_checkpoints",
+    ("KEPT = 2", "KEPT = 1"),
+    ("if step == self._latest:", "if False:"),
+    ("            sync(path)\n", "            pass\n"),
+    ("if digests.keys() != parts.keys()", "if False"),
+    ("if _digest(path) != digests[name]", "if False"),
+    ("if number <= step][-KEPT:]", "][-KEPT:]"),
+    ("sorted(_steps(self._read_from), reverse=True)", "sorted(_steps(self._read_from))"),
+    ("int(match[1]) < kept[0]", "int(match[1]) <= kept[0]"),
+)
+
+HDF5 = changes(
+    "rf_keras",
+    "rf_keras/test_import_hdf5",
+    ("if count > MOST_OBJECTS or", "if"),
+    ("""or place.count("/") > DEPTH - 1""", ""),
+    ("if not isinstance(group.get(name, getlink=True), h5py.HardLink)", "if False"),
+    ("if not np.isfinite(value).all()", "if False"),
+    ("(2, 3, 0, 1) if depthwise else (3, 2, 0, 1)", "(3, 2, 0, 1)"),
+)
+
 MUTANTS: tuple[Mutant, ...] = (
     *(DECODE + NMS + IMAGES + PREPROCESS + POSTPROCESS + SPEC + TILING + ALIGN + RESULTS),
+    *(FILES + STRANGERS + ARCHIVE + CHECKPOINTS + HDF5),
     *(MATCHING + LOSSES + TEACHER_LOSSES + MIXING + BOX_CODING + BOXES + WIDER_AP + AUGMENT + EVALUATE),
     *(CALIBRATE + CALIBRATION_IMAGES + LEAKY + FOLD + BIAS + EXPORT + REWRITE),
 )

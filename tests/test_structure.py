@@ -153,6 +153,46 @@ def test_the_recipe_alone_calls_its_steps(trees: dict[str, ast.Module]) -> None:
     assert not wrong
 
 
+WRITERS = {"write_text", "write_bytes", "savefig", "imwrite"}  # methods
+# Files that are not written through `replacing`, each with its reason.
+WRITTEN_OTHERWISE = {
+    "tflite/files.py": "into pipes and devices",
+    "tflite/formats.py": "lines are appended as they come",
+    "tflite/video_out.py": "into the temporary file that its caller gives",
+    "rf_keras/synthetic.py": "into a temporary folder",
+    "tflite/decoder_log.py": "to a descriptor",
+    "tflite/spec.py": "into memory",
+    "quantization/report.py": "into memory",
+}
+
+
+def writes(tree: ast.AST) -> Iterator[int]:
+    """Lines of calls that write a file and are in no `with replacing(…)`."""
+    inside: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.With) and "replacing(" in "".join(ast.unparse(item) for item in node.items):
+            inside |= set(ast.walk(node))
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or node in inside:
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        given = [*node.args, *(keyword.value for keyword in node.keywords)]
+        modes = [one.value for one in given if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+        if name in ("open", "ZipFile"):
+            if any(mode.strip("bt") in ("w", "a", "x", "r+", "w+", "a+") for mode in modes):
+                yield node.lineno
+        elif name in WRITERS and isinstance(node.func, ast.Attribute):
+            yield node.lineno
+
+
+def test_files_get_their_names_when_they_are_complete_and_on_the_disk(trees: dict[str, ast.Module]) -> None:
+    product = {path: tree for path, tree in trees.items() if path.startswith(("tflite/", "rf_keras/", "quantization/"))}
+    found = {path: lines for path, tree in product.items() if (lines := list(writes(tree)))}
+    assert found.keys() == WRITTEN_OTHERWISE.keys(), found
+    text = "with replacing(p) as t:\n    t.write_bytes(b'')\np.write_text('')\np.open('wb')\nopen(p, mode='a')\nopen(p)"
+    assert list(writes(ast.parse(text))) == [3, 4, 5]
+
+
 def test_the_walk_sees_every_form_of_import_and_every_circle() -> None:
     tree = ast.parse("import a.b as c\ndef f():\n    from d.e import g\nfrom . import h\nfrom .i import j\n")
     assert [name for _, name in imported(tree, "package.self")] == ["a.b", "package.h", "package.i.j", "d.e.g"]

@@ -248,14 +248,24 @@ def open_detector(model: str | Path, size: str | None) -> Opened:
         return _open_device(model, None if size is None else parse_size(size))
     if Path(model).suffix == ".onnx":
         return _open_onnx(model, None if size is None else parse_size(size))
-    wanted = parse_size(size if size is not None else str(DEFAULT_SIZE))
+    parse_size(size if size is not None else str(DEFAULT_SIZE))  # fails before TensorFlow is imported
     # Only here: a .tflite file is evaluated without TensorFlow, on the device it is for.
+    from rf_keras.model_file import load_model
+
+    return open_network(*load_model(model), size)
+
+
+def open_network(network: keras.Model, config: ModelConfig, meta: dict[str, Any], size: str | None) -> Opened:
+    """`open_detector` for what `model_file.load_model` gives.
+
+    Raises:
+        ValueError: an unknown size; one line.
+    """
     import tf_keras as keras
 
     from rf_keras.evaluation.keras_detector import KerasDetector
-    from rf_keras.model_file import load_model
 
-    network, config, meta = load_model(model)
+    wanted = parse_size(size if size is not None else str(DEFAULT_SIZE))
     name = f"tf_keras {keras.__version__} float"
     detector, threshold = KerasDetector(network, config, wanted), default_threshold(meta)
 

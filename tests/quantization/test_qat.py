@@ -30,6 +30,7 @@ from rf_keras.model import build_model, flatten_outputs
 from rf_keras.model_file import load_model, save_model
 from rf_keras.progress import Interrupted
 from rf_keras.run_dir import RunError, create_run, read_config, write_pictures
+from tests.durability import Disk
 from tests.rf_keras.distillation.test_teacher import make_teacher
 from tflite.spec import ModelSpec, read_spec
 
@@ -79,10 +80,15 @@ def config(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> QatConfig:
 @pytest.fixture(scope="module")
 def finished(config: QatConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("qat") / "run"
-    create_run(run_dir, config)
-    figures = qat_steps.run_all(config, run_dir)
-    (run_dir / "figures.json").write_text(json.dumps(figures))
+    with Disk() as disk:
+        create_run(run_dir, config)
+        figures = qat_steps.run_all(config, run_dir)
+    (run_dir / "figures.json").write_text(json.dumps(figures | {"lost": disk.lost(run_dir)}))
     return run_dir
+
+
+def test_the_disk_holds_a_run_at_its_end(finished: Path) -> None:
+    assert json.loads((finished / "figures.json").read_text())["lost"] == []
 
 
 def test_the_end_sets_int8_beside_float(finished: Path) -> None:

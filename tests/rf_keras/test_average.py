@@ -18,6 +18,7 @@ from rf_keras.average import average_weights
 from rf_keras.config import FAST, ModelConfig
 from rf_keras.model import build_model
 from rf_keras.model_file import load_model, save_model
+from tests.durability import Disk
 from tests.quantization.test_convert import parsed
 
 SMALL = dataclasses.replace(FAST, neck_channels=16, ssh_channels=16, blocks=(1, 0))
@@ -64,7 +65,9 @@ def test_the_command(root: Path, tmp_path: Path) -> None:
         folded.set_weights([np.full_like(weight, value) for weight in folded.get_weights()])
         save_model(folded, folded_config, tmp_path / f"{name}.keras", ranges)
     both = ["--weights", tmp_path / "qat.keras", "--weights", tmp_path / "other_qat.keras"]
-    assert run(root, *both, "--output", output).returncode == 0
+    with Disk() as disk:
+        average.run(parsed(average, *both, "--output", output))
+    assert output.name not in disk.lost(tmp_path), "a power cut could take it"
     model, _, meta = load_model(output)
     assert meta["quantization"] == ranges["quantization"], "convert.py goes by them"
     assert all((weight == 5.0).all() for weight in model.get_weights())

@@ -485,7 +485,7 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     output = tmp_path / "out.keras"
     cases: list[tuple[dict[str, Any], str]] = [
         ({"source": str(tmp_path / "none.pth")}, r"none\.pth: no such file"),
-        ({"source": str(tmp_path / "w.txt")}, r"suffix is '\.txt', expected \.onnx or \.pth"),
+        ({"source": str(tmp_path / "w.txt")}, r"suffix is '\.txt', expected \.onnx, \.pth or \.h5"),
         ({"source": str(tmp_path / "w.onnx")}, "not a valid ONNX file"),
         ({"output": tmp_path / "out.h5"}, r"ends in \.keras"),
         ({"data_dir": tmp_path / "nowhere"}, "nowhere: cannot read the folder"),

@@ -45,6 +45,7 @@ def face(draw: st.DrawFn) -> list[float]:
 @given(st.lists(st.lists(face(), max_size=6), min_size=1, max_size=3), st.sampled_from([CONFIG, SMALL]))
 @example([[], []], CONFIG)
 @example([[[0.0, 0.0, 600.0, 20.0], [10.0, 10.0, 12.0, 12.0]]], CONFIG)  # elongated; tiny
+@example([[], [[20.0, -8.0, 36.0, 8.0]]], CONFIG)  # half above the picture, whose next row belongs to the one before
 def test_agrees_with_the_slow_rules(faces: list[list[list[float]]], config: ModelConfig) -> None:
     np.testing.assert_array_equal(run(faces, config), slow(faces, config))
 

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
+from rf_keras import publish
 from rf_keras.config import ModelConfig
 from rf_keras.model import build_model
 from rf_keras.model_file import load_model, save_model
 from rf_keras.publish import measured, round_kernels, without_folders
+from tests.durability import Disk
 
 SMALL = ModelConfig(neck_channels=16, ssh_channels=16)
 
@@ -81,6 +83,9 @@ def test_the_command_writes_a_smaller_file_with_its_figures(tmp_path: Path) -> N
         },
         "320": {"int8": {"easy": 85.0, "medium": 86.2, "hard": 60.0}},
     }
+    with Disk() as disk:
+        publish.run(publish.Options(weights=tmp_path / "p.keras", output=tmp_path / "again.keras"))
+    assert "again.keras" not in disk.lost(tmp_path), "a power cut could take it"
 
 
 def test_paths_lose_their_folders() -> None:

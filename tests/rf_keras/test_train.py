@@ -25,6 +25,7 @@ from rf_keras.input_size import InputSize
 from rf_keras.model_file import load_model
 from rf_keras.run_dir import METRICS, newest_run, newest_training_run, read_config
 from rf_keras.synthetic import make_dataset
+from tests.durability import Disk
 from tflite.command import parse
 
 # 12 images of 64 px in batches of 4: three steps an epoch, a second each.
@@ -55,8 +56,10 @@ def weights(path: Path) -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("runs") / "unbroken"
-    figures = run(*SMALL, f"--data_dir={data}", "--epochs=3", f"--run_dir={run_dir}")
-    (run_dir / "figures.json").write_text(json.dumps(figures))
+    with Disk() as disk:
+        figures = run(*SMALL, f"--data_dir={data}", "--epochs=3", f"--run_dir={run_dir}")
+    assert figures is not None
+    (run_dir / "figures.json").write_text(json.dumps(figures | {"lost": disk.lost(run_dir)}))
     return run_dir
 
 
@@ -83,6 +86,12 @@ def test_validates_at_a_size_of_its_own(data: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(train_loop, "evaluate_keras", evaluate)
     figures = run(*SMALL, f"--data_dir={data}", "--epochs=1", "--set=val_size=64x96", f"--run_dir={tmp_path / 'run'}")
     assert figures is not None and figures["best_ap"] >= 0 and seen == [("64x96", "64x96")]
+
+
+def test_the_disk_holds_a_run_at_its_end(unbroken: Path) -> None:
+    """Weights, checkpoints, rows and curves; the board's own log alone is its own affair."""
+    lost = json.loads((unbroken / "figures.json").read_text())["lost"]
+    assert [name for name in lost if not name.startswith(("tensorboard", "figures"))] == []
 
 
 def test_stopped_and_resumed_equals_unbroken(

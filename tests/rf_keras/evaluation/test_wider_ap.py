@@ -126,6 +126,12 @@ def test_normalisation_spans_the_data_set() -> None:
     assert slow_ap(images) == pytest.approx(fast_ap(images))
 
 
+def test_scores_three_of_the_1000_steps_apart_keep_their_order() -> None:
+    found = [FACE_B, FACE_A, NOWHERE, NOWHERE]
+    image: Image = (found, [1.0, 0.5035, 0.5005, 0.0], [FACE_A, FACE_B], [True, True])
+    assert fast_ap([image]) == slow_ap([image]) == 1.0
+
+
 def test_detections_left_out() -> None:
     found = match_detections(np.array([NOWHERE, FACE_A]), np.array([0.9, 0.5]), np.array([FACE_A]))
     counted = [np.array([True])]
