@@ -316,6 +316,7 @@ FINE_TUNING: dict[str, Any] = {
     "batch": 8,
     "learning_rate": 0.002,
     "freeze_bn": True,  # batches of a few photos know less of the statistics than the start does
+    "ema_decay": 0.98,  # over 50 steps: one epoch of a few photos is not better than the next for more than luck
     "val_share": 0.2,  # of 60 photos a twentieth would be three
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
@@ -50,10 +51,20 @@ def decay_weights(variables: Sequence[tf.Variable], amount: tf.Tensor) -> None:
 
 
 def update_average(
-    average: Sequence[tf.Variable], weights: Sequence[tf.Variable], decay: float, step: tf.Tensor
+    average: Sequence[tf.Variable], weights: Sequence[tf.Variable], decay: float, step: tf.Tensor | None
 ) -> None:
-    """EMA of the weights, BN statistics included; the decay grows with the step, to forget the start soon."""
-    step = tf.cast(step, tf.float32)
-    share = 1 - tf.minimum(decay, (1 + step) / (10 + step))
+    """EMA of the weights, BN statistics included.
+
+    Args:
+        average: the means so far, changed.
+        weights: of the network, after the step.
+        decay: of the means, per step.
+        step: of the run, from 1: the decay grows with it, to forget random weights soon. None: the start is worth
+            keeping, so the decay is what it is from the first step on.
+    """
+    share: Any = 1 - decay
+    if step is not None:
+        step = tf.cast(step, tf.float32)
+        share = 1 - tf.minimum(decay, (1 + step) / (10 + step))
     for mean, weight in zip(average, weights, strict=True):
         mean.assign(mean + share * (tf.cast(weight, tf.float32) - mean))

@@ -102,7 +102,7 @@ def make_train_step(
             decay_weights(variables, optimizer.learning_rate * config.weight_decay)
         step.assign_add(1)
         if average:
-            update_average(average, model.weights, config.ema_decay, step)
+            update_average(average, model.weights, config.ema_decay, None if config.init else step)
         # Every replica holds the same reduced values.
         return {key: strategy.experimental_local_results(value)[0] for key, value in results.items()}
 

@@ -49,6 +49,13 @@ def test_average_starts_fast_and_ends_at_its_decay() -> None:
     assert float(mean) == pytest.approx(0.001, rel=1e-3)
 
 
+def test_average_of_a_fine_tuning_forgets_its_start_slowly() -> None:
+    mean = tf.Variable(1.0)
+    for _ in range(50):
+        update_average([mean], [tf.Variable(0.0)], 0.98, None)
+    assert float(mean) == pytest.approx(0.98**50, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
