@@ -11,14 +11,12 @@ const blobOf = async (address) => (await fetch(address)).blob();
 
 /** Digests of the network's input and outputs for one picture, and how many values the outputs have. */
 async function outputsAt(dist, wasm, bytes, spec, height, width, image) {
+  const { sidesOf } = await import(`${dist}detector.js`);
   const { readSignature, withSides } = await import(`${dist}flatbuffer.js`);
   const { Letterbox, applyTable, inputTable } = await import(`${dist}letterbox.js`);
   const { Interpreter } = await import(`${dist}litert.js`);
-  const sides = new Map([['image', [height, width]]]);
-  for (const stride of spec.strides) {
-    for (const kind of ['score', 'box', 'landmark']) sides.set(`${kind}_${stride}`, [height / stride, width / stride]);
-  }
-  const model = withSides(bytes, readSignature(bytes, 'model'), sides);
+  const own = readSignature(bytes, 'model');
+  const model = withSides(bytes, own, sidesOf({ ...spec, inputHeight: height, inputWidth: width }, own));
   const signature = readSignature(model, 'model');
   const interpreter = new Interpreter(model, signature, wasm, 'model');
   const letterbox = new Letterbox(image.height, image.width, height, width, spec.mean, spec.antialias);
