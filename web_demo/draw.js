@@ -6,9 +6,9 @@ const BOX = '#00dc00';
 const EDGE = 'rgb(0 0 0 / 60%)'; // round everything drawn, to be seen on any picture
 // Left eye, right eye, nose, left and right mouth corner: told apart, so that a swap is seen at once.
 const POINTS = ['#ff0000', '#ffff00', '#ff00ff', '#00a000', '#0000ff'];
-const AXES = ['#ff4040', '#40ff40', '#4080ff']; // right, down, and where the nose points
-const NEAREST = 95; // percent of lightness of a mesh's nearest vertex,
-const FARTHEST = 25; // and of its farthest
+const AXES = ['#ff0000', '#00ff00', '#0000ff']; // right, down, and where the nose points
+const NEAREST = 255; // brightness of a mesh's nearest vertex,
+const FARTHEST = 90; // and of its farthest
 const BLUR_CELLS = 6; // colours left across a face: too few for a person or a program to recognise
 const BLUR_MARGIN = 0.15; // of the box, added on every side: boxes end at the forehead
 
@@ -17,7 +17,7 @@ const BLUR_MARGIN = 0.15; // of the box, added on every side: boxes end at the f
  * @property {boolean} boxes
  * @property {boolean} points
  * @property {boolean} blur
- * @property {boolean} [mesh] the vertices of faces that have a mesh, the nearer the lighter
+ * @property {boolean} [mesh] of faces that have one the vertices, the nearer the brighter, instead of the points
  * @property {boolean} [pose] three axes on faces that have a pose
  * @property {boolean} mirror left and right change places, as in a mirror; figures stay readable
  */
@@ -46,7 +46,8 @@ export function draw(canvas, bitmap, faces, drawing, longest = Infinity) {
   if (drawing.blur) for (const box of boxes) blur(context, box);
   if (drawing.boxes) for (const box of boxes) outline(context, box, line);
   if (drawing.points) {
-    faces.forEach(({ landmarks }, i) => {
+    faces.forEach(({ landmarks, mesh }, i) => {
+      if (drawing.mesh && mesh) return;
       const radius = Math.max(line / 2, (boxes[i][2] - boxes[i][0]) / 40);
       landmarks.forEach(([x, y], point) => dot(context, x * zoom, y * zoom, radius, POINTS[point]));
     });
@@ -101,14 +102,15 @@ function dot(context, x, y, radius, colour) {
  * @param {number} zoom
  */
 function vertices(context, mesh, zoom) {
-  const column = (/** @type {number} */ axis) => mesh.filter((_, i) => i % 3 === axis);
-  const [left, right] = extent(column(0));
-  const [near, far] = extent(column(2));
-  const side = Math.max(1, ((right - left) * zoom) / 90);
-  for (let i = 0; i < mesh.length; i += 3) {
-    const depth = (mesh[i + 2] - near) / (far - near || 1);
-    context.fillStyle = `hsl(190 90% ${NEAREST + depth * (FARTHEST - NEAREST)}%)`;
-    context.fillRect(mesh[i] * zoom - side / 2, mesh[i + 1] * zoom - side / 2, side, side);
+  const [left, right] = extent(mesh.filter((_, i) => i % 3 === 0));
+  const [near, far] = extent(mesh.filter((_, i) => i % 3 === 2));
+  const side = Math.max(1, ((right - left) * zoom) / 80);
+  const places = Array.from({ length: mesh.length / 3 }, (_, i) => 3 * i);
+  for (const at of places.sort((a, b) => mesh[b + 2] - mesh[a + 2])) {
+    const depth = (mesh[at + 2] - near) / (far - near || 1);
+    const brightness = NEAREST + depth * (FARTHEST - NEAREST);
+    context.fillStyle = `rgb(0 ${brightness} ${brightness})`;
+    context.fillRect(mesh[at] * zoom - side / 2, mesh[at + 1] * zoom - side / 2, side, side);
   }
 }
 
