@@ -13,19 +13,21 @@ from tflite.spec import ModelSpec, attach_spec
 HEIGHT, WIDTH = 64, 96
 
 
-def build_model(height: int, width: int, int8: bool, fixed: bool = False) -> bytes:
+def build_model(height: int, width: int, int8: bool, fixed: bool = False, mesh: int = 0) -> bytes:
     """A .tflite flatbuffer: one pooled 1×1 conv per output.
 
     An anchor's logit is 20·(mean brightness of its cell / 127 − 0.5) + 2 for the first anchor of a cell, 2 less for the
     second; box and landmark deltas depend a little on the channels, so that no output is constant. `fixed`: with a
-    view in between, whose shapes are constants.
+    view in between, whose shapes are constants. `mesh`: coefficients of an anchor, 0 for a model without.
     """
     import tensorflow as tf
 
     random = np.random.default_rng(7)
     weights = {}
     for stride in (8, 16, 32):
-        for kind, channels in (("score", 2), ("box", 8), ("landmark", 20)):
+        for kind, channels in (("score", 2), ("box", 8), ("landmark", 20), ("mesh", 2 * mesh)):
+            if not channels:
+                continue
             kernel = random.normal(0, 0.004, (1, 1, 3, channels))
             bias = random.normal(0, 0.2, channels)
             if kind == "score":

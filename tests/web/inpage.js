@@ -57,7 +57,9 @@ export async function answers(dist, expected, pictures, models) {
     const { spec } = detector;
     for (const [i, image] of images.entries()) {
       const own = await outputsAt(dist, wasm, bytes, spec, spec.inputHeight, spec.inputWidth, image);
-      result[i][name] = { ...own, faces: detector.detect(image) };
+      const faces = detector.detect(image);
+      const meshes = faces.slice(0, pictures[i].models[name].meshes?.length ?? 0).map(({ mesh }) => Array.from(mesh));
+      result[i][name] = { ...own, faces: faces.map(({ mesh, ...face }) => face), meshes };
       const [height, width] = autoShape(image.height, image.width, spec.inputHeight, spec.inputWidth);
       if (pictures[i].models[name].auto) {
         result[i][name].auto = await outputsAt(dist, wasm, bytes, spec, height, width, image);
