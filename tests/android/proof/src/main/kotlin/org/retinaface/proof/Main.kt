@@ -14,6 +14,10 @@ fun main(args: Array<String>) {
             decodeCases(File(args[1]), File(args[2]))
         }
 
+        "meshes" -> {
+            meshCases(File(args[1]), File(args[2]))
+        }
+
         "nms" -> {
             nmsCases(File(args[1]), File(args[2]))
         }
