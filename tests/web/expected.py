@@ -213,7 +213,7 @@ class Expectation:
         faces = self.detector.detect(np.ascontiguousarray(image))
         answer = {**self.at(image, *own), "faces": faces.to_list()}
         if faces.mesh is not None and faces.pose is not None:
-            answer["meshes"] = faces.mesh[:MESHES].reshape(-1, faces.mesh[0].size if len(faces) else 0).tolist()
+            answer["meshes"] = [mesh.reshape(-1).tolist() for mesh in faces.mesh[:MESHES]]
             answer["poses"] = faces.pose[:MESHES].tolist()
         if self.name.startswith("retinaface_"):  # no constant of a shipped file holds a height or a width
             answer["auto"] = self.at(image, *auto_shape(*image.shape[:2], *own))
