@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import json
 import shutil
@@ -14,11 +15,13 @@ import pytest
 
 from tests.cpp import build
 from tests.tflite import fuzz
+from tests.tflite.conftest import HEIGHT, WIDTH, build_model
 from tflite.detector import FaceDetector
+from tflite.mesh import attach_basis, basis_from_bytes
 from tflite.postprocess import Detections
 from tflite.results import faces_json
 from tflite.shipped import find_model, model_names
-from tflite.spec import attach_spec, read_spec
+from tflite.spec import ModelSpec, attach_spec, read_spec
 
 TOLERANCE = 0.5  # pixels
 # The reports of memory that LiteRT itself keeps to the end of the process are not ours.
@@ -42,8 +45,8 @@ def files(twenty: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) ->
     return paths
 
 
-def run_program(program: Path, model: Path, files: list[Path]) -> dict[str, list[dict[str, object]]]:
-    done = build.run([program, "--model", model, *files], **SANITIZER)
+def run_program(program: Path, model: Path, files: list[Path], *flags: str) -> dict[str, list[dict[str, object]]]:
+    done = build.run([program, "--model", model, *flags, *files], **SANITIZER)
     assert done.returncode == 0, done.stderr
     assert "ERROR: " not in done.stderr and "runtime error" not in done.stderr, done.stderr
     faces = json.loads(done.stdout)
@@ -61,6 +64,36 @@ def test_faces_of_twenty_pictures(program: Path, files: list[Path], name: str) -
             assert_python_faces(faces[str(path)], detector.detect(path), f"{name}, {path.name}")
     counts = [len(faces[str(path)]) for path in files]
     assert counts[9] == 1 and max(counts) >= 8
+
+
+@pytest.fixture(scope="module")
+def mesh_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model whose meshes have the golden basis."""
+    golden = json.loads((build.ROOT / "tests" / "golden" / "mesh.json").read_text())
+    basis = basis_from_bytes(base64.b64decode(golden["basis"]), "golden")
+    spec = ModelSpec(input_height=HEIGHT, input_width=WIDTH, quantization="int8", score_threshold=0.02)
+    path = tmp_path_factory.mktemp("model") / "mesh.tflite"
+    flatbuffer = build_model(HEIGHT, WIDTH, int8=True, mesh=basis.coefficients)
+    path.write_bytes(attach_basis(attach_spec(flatbuffer, spec), basis))
+    return path
+
+
+def test_meshes_and_poses(program: Path, files: list[Path], mesh_model: Path) -> None:
+    pictures = files[1::2]  # those without loss
+    faces = run_program(program, mesh_model, pictures, "--mesh", "--pose")
+    meshes = 0
+    with FaceDetector(mesh_model, num_threads=1) as detector:
+        for path in pictures:
+            wanted = detector.detect(path)
+            assert_python_faces(faces[str(path)], wanted, path.name)
+            for face, expected in zip(faces[str(path)], wanted.to_list(mesh=True, pose=True), strict=True):
+                np.testing.assert_allclose(face["mesh"], expected["mesh"], rtol=1e-6, atol=0.0101, err_msg=path.name)
+                assert isinstance(face["pose"], dict) and list(face["pose"]) == ["yaw", "pitch", "roll"]
+                angles = list(face["pose"].values())
+                np.testing.assert_allclose(angles, list(expected["pose"].values()), rtol=0, atol=0.0101)
+                meshes += 1
+    assert meshes > 20
+    assert set(run_program(program, mesh_model, pictures[:1])[str(pictures[0])][0]) == {"box", "score", "landmarks"}
 
 
 @pytest.mark.shared_data
@@ -97,6 +130,7 @@ def test_errors_are_one_line(program: Path, files: list[Path], tmp_path: Path) -
         (["--model", files[0], files[0]], "not a TFLite model"),
         (["--model", model, "--threads", "none", files[0]], "expected a number from 1 to 256"),
         (["--model", model, "--faces", "1", files[0]], "unknown flag --faces"),
+        (["--model", model, "--pose", files[0]], "has no mesh, expected a model with one for --pose"),
         (["--model", model, cut], "expected a complete picture"),
         (["--model", model, model], "neither JPEG nor PNG"),
     )

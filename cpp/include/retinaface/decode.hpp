@@ -147,7 +147,8 @@ inline bool decode(const Spec& spec, Shape input, const Level& level, float scal
   return finite;
 }
 
-inline void add_mesh(const MeshBasis& basis, const Tensor& tensor, float scale, const Candidate& candidate, Face& face) {
+inline void add_mesh(const MeshBasis& basis, const Tensor& tensor, float scale, const Candidate& candidate,
+                     Face& face) {
   std::vector<float> coefficients(basis.coefficients());
   for (std::size_t k = 0; k < coefficients.size(); k++) {
     coefficients[k] = usable(tensor.at(candidate.index * coefficients.size() + k));
@@ -192,7 +193,8 @@ inline std::vector<Face> decode_faces(const Spec& spec, Shape input, const std::
     if (dropped) continue;
     const double probability = 1 / (1 + std::exp(-static_cast<double>(candidate.logit)));
     faces.push_back({candidate.box, static_cast<float>(probability), candidate.landmarks, candidate.anchor});
-    if (basis) detail::add_mesh(*basis, levels[candidate.level].mesh, static_cast<float>(scale), candidate, faces.back());
+    const Tensor& mesh = levels[candidate.level].mesh;
+    if (basis) detail::add_mesh(*basis, mesh, static_cast<float>(scale), candidate, faces.back());
     if (faces.size() == static_cast<std::size_t>(spec.max_faces)) break;
   }
   return faces;

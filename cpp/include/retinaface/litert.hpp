@@ -158,6 +158,7 @@ class Model {
   }
 
   const Spec& spec() const { return spec_; }
+  bool has_mesh() const { return basis_.has_value(); }
   const std::string& name() const { return name_; }
   Shape own_shape() const { return {spec_.input_height, spec_.input_width}; }
 
@@ -390,6 +391,8 @@ class FaceDetector {
   FaceDetector& operator=(const FaceDetector&) = delete;
 
   const Spec& spec() const { return model_.spec(); }
+  // Whether faces get a mesh and a pose.
+  bool has_mesh() const { return model_.has_mesh(); }
 
   // The input's shape for a picture: the smallest that holds it at the model's own scale.
   Shape input_shape(int image_height, int image_width) const {

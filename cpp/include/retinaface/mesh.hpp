@@ -1,7 +1,7 @@
 // Dense faces: 468 vertices from the coefficients of one anchor, and the head's pose from the vertices.
 //
-// A model with a mesh has three outputs more, mesh_8, mesh_16 and mesh_32 [1, H/s, W/s, anchors · K], and a second member
-// in its archive, mesh.f16: little-endian float16, 1 + K shapes of 468 vertices x y z, the mean face first.
+// A model with a mesh has three outputs more, mesh_8, mesh_16 and mesh_32 [1, H/s, W/s, anchors · K], and a second
+// member in its archive, mesh.f16: little-endian float16, 1 + K shapes of 468 vertices x y z, the mean face first.
 #pragma once
 
 #include <algorithm>
@@ -39,7 +39,7 @@ inline float half(std::uint32_t bits) {
   const int exponent = static_cast<int>(bits >> 10 & 31), fraction = static_cast<int>(bits & 1023);
   float size = std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
   if (exponent == 0) size = std::ldexp(static_cast<float>(fraction), -24);
-  if (exponent == 31) size = fraction ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity();
+  if (exponent == 31) size = std::numeric_limits<float>::infinity() * (fraction ? 0.0f : 1.0f);  // or no number
   return bits & 0x8000 ? -size : size;
 }
 
@@ -121,7 +121,8 @@ class MeshBasis {
   // The rotation that, with a scale and a shift, brings the mean face nearest to a mesh, x y z of each vertex in any
   // unit: the quaternion that is the eigenvector of the largest eigenvalue (Horn 1987).
   Pose pose(const std::vector<double>& mesh) const {
-    // What x y z of the mean, in rows, have in common with x y z of the mesh. Its shift adds nothing: the mean is centred.
+    // What x y z of the mean, in rows, have in common with x y z of the mesh. Its shift adds nothing: the mean is
+    // centred.
     std::array<std::array<double, 3>, 3> s{};
     for (std::size_t i = 0; i < detail::kMeshValues; i += 3) {
       for (std::size_t row = 0; row < 3; row++) {
