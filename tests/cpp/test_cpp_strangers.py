@@ -65,6 +65,40 @@ def test_metadata_of_damaged_models(driver: Driver, tmp_path: Path) -> None:
     assert accepted > 20 and sum(line.startswith("error") for line in lines) > COUNT // 2
 
 
+def deflated(text: str, level: int) -> bytes:
+    buffer = io.BytesIO(FLATBUFFER)
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED, compresslevel=level) as archive:
+        archive.writestr("another.txt", "x" * 100)
+        archive.writestr(SPEC_FILE, text)
+    return buffer.getvalue()
+
+
+def test_deflated_metadata(driver: Driver, tmp_path: Path) -> None:
+    """Blocks that are stored, of the fixed code and of codes of their own; damaged ones, too."""
+    chance = random.Random(5)
+    spec = json.loads(fuzz.split(find_model(None).read_bytes())[1])
+    spec["source"] = "".join(chance.choice("abcdefg \u00e4\u4e2d") for _ in range(20_000)) + "yes" * 5000
+    files = [
+        deflated(json.dumps(spec, ensure_ascii=ascii_only), level) for ascii_only in (0, 1) for level in (0, 1, 6, 9)
+    ]
+    spec["source"] = "short"
+    files.append(deflated(json.dumps({**spec, "ap": {}}), 9))
+    lines = answers(driver, tmp_path, "metadata", files)
+    assert lines == [python_line(file) for file in files]
+    damaged = [fuzz.mutate(file, chance, start=len(FLATBUFFER)) for file in files for _ in range(100)]
+    lines = answers(driver, tmp_path, "metadata", damaged)
+    assert sum(line.startswith("error") for line in lines) > len(damaged) // 2
+
+
+def test_archives_that_ask_for_too_much(driver: Driver, tmp_path: Path) -> None:
+    spec = json.loads(fuzz.split(find_model(None).read_bytes())[1])
+    large = deflated(json.dumps({**spec, "source": "x" * (1 << 20)}), 9)
+    deep = fuzz.with_metadata(FLATBUFFER, b"[" * 100_000)
+    bomb = fuzz.with_metadata(FLATBUFFER, json.dumps({**spec, "anchor_sizes": [[8] * 17] * 3}).encode())
+    files = [large, deep, bomb, b"", b"TFL3", FLATBUFFER]
+    assert all(line.startswith("error") for line in answers(driver, tmp_path, "metadata", files))
+
+
 def python_basis_line(model: bytes) -> str:
     """What the C++ driver must say of the mesh of a model file."""
     try:
@@ -100,40 +134,6 @@ def test_bases_of_models(driver: Driver, tmp_path: Path) -> None:
         for line, m in zip(lines, accepted, strict=True)
     ]
     assert len(same) > 50 and sum(same) > 0.9 * len(same)
-
-
-def deflated(text: str, level: int) -> bytes:
-    buffer = io.BytesIO(FLATBUFFER)
-    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED, compresslevel=level) as archive:
-        archive.writestr("another.txt", "x" * 100)
-        archive.writestr(SPEC_FILE, text)
-    return buffer.getvalue()
-
-
-def test_deflated_metadata(driver: Driver, tmp_path: Path) -> None:
-    """Blocks that are stored, of the fixed code and of codes of their own; damaged ones, too."""
-    chance = random.Random(5)
-    spec = json.loads(fuzz.split(find_model(None).read_bytes())[1])
-    spec["source"] = "".join(chance.choice("abcdefg \u00e4\u4e2d") for _ in range(20_000)) + "yes" * 5000
-    files = [
-        deflated(json.dumps(spec, ensure_ascii=ascii_only), level) for ascii_only in (0, 1) for level in (0, 1, 6, 9)
-    ]
-    spec["source"] = "short"
-    files.append(deflated(json.dumps({**spec, "ap": {}}), 9))
-    lines = answers(driver, tmp_path, "metadata", files)
-    assert lines == [python_line(file) for file in files]
-    damaged = [fuzz.mutate(file, chance, start=len(FLATBUFFER)) for file in files for _ in range(100)]
-    lines = answers(driver, tmp_path, "metadata", damaged)
-    assert sum(line.startswith("error") for line in lines) > len(damaged) // 2
-
-
-def test_archives_that_ask_for_too_much(driver: Driver, tmp_path: Path) -> None:
-    spec = json.loads(fuzz.split(find_model(None).read_bytes())[1])
-    large = deflated(json.dumps({**spec, "source": "x" * (1 << 20)}), 9)
-    deep = fuzz.with_metadata(FLATBUFFER, b"[" * 100_000)
-    bomb = fuzz.with_metadata(FLATBUFFER, json.dumps({**spec, "anchor_sizes": [[8] * 17] * 3}).encode())
-    files = [large, deep, bomb, b"", b"TFL3", FLATBUFFER]
-    assert all(line.startswith("error") for line in answers(driver, tmp_path, "metadata", files))
 
 
 @pytest.fixture(scope="module")
