@@ -137,7 +137,7 @@ def write_table_cases(path: Path, cases: Sequence[tuple[Sequence[float], float, 
 
 
 def write_images(path: Path, images: Sequence[np.ndarray]) -> None:
-    """For the command `photos`."""
+    """For the commands `photos` and `photo_meshes`."""
     with path.open("wb") as out:
         out.write(struct.pack("<i", len(images)))
         for image in images:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import ctypes
 import json
 import shutil
@@ -15,13 +14,12 @@ import pytest
 
 from tests.cpp import build
 from tests.tflite import fuzz
-from tests.tflite.conftest import HEIGHT, WIDTH, build_model
+from tests.tflite.conftest import build_mesh_model
 from tflite.detector import FaceDetector
-from tflite.mesh import attach_basis, basis_from_bytes
 from tflite.postprocess import Detections
 from tflite.results import faces_json
 from tflite.shipped import find_model, model_names
-from tflite.spec import ModelSpec, attach_spec, read_spec
+from tflite.spec import attach_spec, read_spec
 
 TOLERANCE = 0.5  # pixels
 # The reports of memory that LiteRT itself keeps to the end of the process are not ours.
@@ -68,13 +66,9 @@ def test_faces_of_twenty_pictures(program: Path, files: list[Path], name: str) -
 
 @pytest.fixture(scope="module")
 def mesh_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model whose meshes have the golden basis."""
-    golden = json.loads((build.ROOT / "tests" / "golden" / "mesh.json").read_text())
-    basis = basis_from_bytes(base64.b64decode(golden["basis"]), "golden")
-    spec = ModelSpec(input_height=HEIGHT, input_width=WIDTH, quantization="int8", score_threshold=0.02)
+    """A tiny model with a mesh."""
     path = tmp_path_factory.mktemp("model") / "mesh.tflite"
-    flatbuffer = build_model(HEIGHT, WIDTH, int8=True, mesh=basis.coefficients)
-    path.write_bytes(attach_basis(attach_spec(flatbuffer, spec), basis))
+    path.write_bytes(build_mesh_model())
     return path
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.tflite.stub import stub  # noqa: F401  # a fixture of these tests
+from tflite.mesh import MeshBasis, attach_basis, basis_from_bytes
 from tflite.spec import ModelSpec, attach_spec
 
 HEIGHT, WIDTH = 64, 96
@@ -56,6 +59,20 @@ def build_model(height: int, width: int, int8: bool, fixed: bool = False, mesh: 
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
     return converter.convert()
+
+
+def golden_basis() -> MeshBasis:
+    """That of tests/golden: four coefficients."""
+    text = (Path(__file__).resolve().parent.parent / "golden" / "mesh.json").read_text(encoding="utf-8")
+    return basis_from_bytes(base64.b64decode(json.loads(text)["basis"]), "golden")
+
+
+def build_mesh_model() -> bytes:
+    """An int8 model of 64×96 pixels with metadata and a mesh, whose shapes are `golden_basis`."""
+    basis = golden_basis()
+    spec = ModelSpec(input_height=HEIGHT, input_width=WIDTH, quantization="int8", score_threshold=0.02, source="tests")
+    flatbuffer = build_model(HEIGHT, WIDTH, int8=True, mesh=basis.coefficients)
+    return attach_basis(attach_spec(flatbuffer, spec), basis)
 
 
 @pytest.fixture(scope="session")

@@ -38,10 +38,10 @@ import exchange  # noqa: E402  (found through the path set above, as are the nex
 import test_android_parity as parity  # noqa: E402
 
 from tests.tflite import fuzz  # noqa: E402
-from tests.tflite.conftest import HEIGHT, WIDTH, build_model  # noqa: E402
+from tests.tflite.conftest import HEIGHT, WIDTH, build_mesh_model, build_model, golden_basis  # noqa: E402
 from tflite.detector import FaceDetector  # noqa: E402
 from tflite.interpreter import load_interpreter, resize, tensor_details  # noqa: E402
-from tflite.mesh import MeshBasis, attach_basis, basis_from_bytes, read_basis  # noqa: E402
+from tflite.mesh import attach_basis, read_basis  # noqa: E402
 from tflite.nms import nms  # noqa: E402
 from tflite.preprocess import apply_table, input_table, letterbox  # noqa: E402
 from tflite.shapes import auto_shape  # noqa: E402
@@ -128,12 +128,6 @@ def write_specs(folder: Path, model: bytes) -> None:
     files += [fuzz.mutate(files[i % 2], chance, start=len(stub)) for i in range(400)]
     zips = [{"file": base64.b64encode(data).decode(), "accepted": accepted(read_spec, data)} for data in files]
     (folder / "zips.json").write_text(json.dumps(zips))
-
-
-def golden_basis() -> MeshBasis:
-    return basis_from_bytes(
-        base64.b64decode(json.loads((ROOT / "tests/golden/mesh.json").read_text())["basis"]), "golden"
-    )
 
 
 def write_bases(folder: Path, model: bytes) -> None:
@@ -230,10 +224,8 @@ def write_tiny(folder: Path) -> list[Path]:
         path = folder / f"tiny_{kind}{'_fixed' if fixed else ''}.tflite"
         path.write_bytes(attach_spec(build_model(HEIGHT, WIDTH, kind == "int8", fixed), spec))
         paths.append(path)
-    path, basis = folder / "tiny_mesh.tflite", golden_basis()
-    spec = ModelSpec(input_height=HEIGHT, input_width=WIDTH, quantization="int8", score_threshold=0.02)
-    dense = build_model(HEIGHT, WIDTH, True, mesh=basis.coefficients)
-    path.write_bytes(attach_basis(attach_spec(dense, spec), basis))
+    path = folder / "tiny_mesh.tflite"
+    path.write_bytes(build_mesh_model())
     return [*paths, path]
 
 

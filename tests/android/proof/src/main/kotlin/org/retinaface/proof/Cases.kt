@@ -179,17 +179,18 @@ internal fun networkCases(
     }
 }
 
-/** Images to faces, per case, through the whole Kotlin pipeline and the real model. */
+/** Images to what [write] writes of their faces, per case, through the whole Kotlin pipeline and the real model. */
 internal fun photoCases(
     library: File,
     model: File,
     from: File,
     to: File,
+    write: Sink.(List<Face>) -> Unit,
 ) {
     val source = Source(from)
     openDetector(library, model).use { detector ->
         Sink(to).use { sink ->
-            repeat(source.int()) { sink.faces(detector.detect(source.image()).faces) }
+            repeat(source.int()) { sink.write(detector.detect(source.image()).faces) }
         }
     }
 }
