@@ -91,13 +91,13 @@ export class MeshBasis {
    */
   pose(mesh) {
     // What x y z of the mean, in rows, have in common with x y z of the mesh. Its shift adds nothing: the mean is centred.
-    const [[xx, xy, xz], [yx, yy, yz], [zx, zy, zz]] = [0, 1, 2].map((row) =>
-      [0, 1, 2].map((column) => {
-        let sum = 0;
-        for (let i = 0; i < VALUES; i += 3) sum += this.centred[i + row] * mesh[i + column];
-        return sum;
-      }),
-    );
+    const sums = new Float64Array(9);
+    for (let i = 0; i < VALUES; i += 3) {
+      for (let row = 0; row < 3; row++) {
+        for (let column = 0; column < 3; column++) sums[3 * row + column] += this.centred[i + row] * mesh[i + column];
+      }
+    }
+    const [xx, xy, xz, yx, yy, yz, zx, zy, zz] = sums;
     const [w, x, y, z] = strongestEigenvector([
       [xx + yy + zz, yz - zy, zx - xz, xy - yx],
       [yz - zy, xx - yy - zz, xy + yx, zx + xz],

@@ -1,6 +1,6 @@
 """Write tests/golden/mesh.json: mesh outputs for cases of golden.json, and the meshes and poses that come out.
 
-    python tests/golden/make_mesh.py
+    python -m tests.golden.make_mesh
 
 The expected numbers come from plain loops in float64 below, not from tflite/. README.md beside this file describes the
 format.
@@ -11,17 +11,14 @@ from __future__ import annotations
 import base64
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tests.golden.make_golden import STRIDES, Case, F, make_cases, reference
+
 FOLDER = Path(__file__).resolve().parent
-sys.path.insert(0, str(FOLDER.parents[1]))
-
-from tests.golden.make_golden import STRIDES, Case, F, make_cases, reference  # noqa: E402  (needs the path above)
-
 VERTICES = 468
 COEFFICIENTS = 4
 FACES = 3  # of a case, the first of its faces
