@@ -161,8 +161,7 @@ def same_faces(expected: Detections, found: Detections, least_iou: float = SAME_
 
 def above(detections: Detections, score: float) -> Detections:
     """The detections that score at least `score`."""
-    keep = detections.scores >= score
-    return Detections(detections.boxes[keep], detections.scores[keep], detections.landmarks[keep])
+    return detections[detections.scores >= score]
 
 
 def own_threshold(column: Column) -> float:

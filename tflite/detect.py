@@ -18,6 +18,9 @@ eye, nose, left and right mouth corner (left of the picture). --jsonl appends a 
 {"file": …, "faces": […]}, with "frame" and "time" in seconds for videos: of a file by its time stamps, of a camera by
 the clock. --faces holds the same with named points and the size of each picture. F may be -, for stdout.
 
+--mesh and --pose, of models with a mesh, add "mesh" ([[x, y, z]×468] in pixels; z away from the camera) and "pose"
+(yaw, pitch, roll in degrees; positive: the nose to the right of the picture, up, the head clockwise).
+
 --track adds "track", a number that a face keeps over frames. With --any_rotation, left is the left of the face seen
 upright. No output may be an input or another output: that is checked before the first image. Ctrl-C, SIGTERM and SIGHUP
 end it after the image at hand, with --json of those that were done; the exit code is then 130, 143 or 129.

@@ -70,6 +70,8 @@ class DetectOptions:
         None, "of --faces; by its suffix where not given (jsonl and csv are appended to)", choices=FORMATS
     )
     crops: str | None = option(None, "folder for one aligned 112×112 PNG per face (ArcFace template)")
+    mesh: bool = option(False, "draw each face's mesh, and write it to --json, --jsonl and --faces (json, jsonl)")
+    pose: bool = option(False, "draw each head's axes, and write yaw, pitch and roll in degrees like --mesh")
     blur: bool = option(False, "make faces unrecognisable in --output instead of drawing boxes")
     blur_mode: str | None = option(
         None,

@@ -19,6 +19,7 @@ from tflite.decode import decode_outputs
 from tflite.delegates import parse_delegate
 from tflite.images import image_array
 from tflite.interpreter import ModelError, load_interpreter
+from tflite.mesh import MeshOutputs, read_basis
 from tflite.messages import one_line, printable
 from tflite.postprocess import Detections, detections_from_candidates
 from tflite.prepared import FixedShapeError, Prepared
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_DEFAULT_THREADS = 4  # small convolutions gain little beyond
-STAGES = ("letterbox", "table", "invoke", "decode", "nms")  # of a detection, in order
+STAGES = ("letterbox", "table", "invoke", "decode", "nms")  # of a detection, in order; meshes are a part of nms
 
 
 def default_threads() -> int:
@@ -66,6 +67,7 @@ class FaceDetector:
 
     Attributes:
         spec: the model's metadata: its own input size, default thresholds, …
+        basis: of the model's meshes; None where it has none.
         name: the model, as errors name it.
         interpreter_name: package and version of the interpreter that runs, e.g. "ai_edge_litert 2.3.0".
         num_threads: as used.
@@ -105,6 +107,7 @@ class FaceDetector:
     def _start(self) -> None:
         self._lock = threading.Lock()
         self.spec: ModelSpec = read_spec(self._model, self.name)
+        self.basis = read_basis(self._model, self.name)
         self._own = self.spec.input_height, self.spec.input_width
         # By shape, all that were used: "auto" has five at most. Of a 640 file each takes 14 to 17 MB, a process with
         # three 122 MB and with five 150; resizing one instead takes half the time of running it.
@@ -119,7 +122,7 @@ class FaceDetector:
     def _load(self) -> Prepared:
         """One more interpreter, at the model's own shape, checked against the metadata."""
         interpreter, self.interpreter_name = load_interpreter(self._model, self.num_threads, self.name, self.delegate)
-        return Prepared(interpreter, self.spec, self.name, self._own)
+        return Prepared(interpreter, self.spec, self.name, self._own, self.basis.coefficients if self.basis else 0)
 
     def input_shape(self, image_height: int, image_width: int) -> tuple[int, int]:
         """(height, width) in pixels of the network's input for an image of this size in pixels."""
@@ -240,7 +243,10 @@ class FaceDetector:
                 raise ModelError(f"{self.name}: the interpreter cannot run the model ({one_line(error)})") from error
             found = decode_outputs(outputs, prepared.anchors, self.spec, score_threshold, prepared.quantization)
             mark("decode")
-            faces = detections_from_candidates(found, self.spec, image.shape[:2], scale, iou_threshold)
+            mesh_of = None
+            if self.basis is not None:
+                mesh_of = MeshOutputs(self.basis, outputs, self.spec.strides, prepared.quantization)
+            faces = detections_from_candidates(found, self.spec, image.shape[:2], scale, iou_threshold, mesh_of)
             mark("nms")
             return faces
         except BaseException as error:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from tflite.mesh import axes
 from tflite.postprocess import Detections
 
 Color = tuple[int, int, int]
@@ -15,6 +16,7 @@ Color = tuple[int, int, int]
 BOX_COLOR = (0, 220, 0)
 # Left eye, right eye, nose, left and right mouth corner: told apart, so that a swap is seen at once. BGR.
 LANDMARK_COLORS = ((0, 0, 255), (0, 255, 255), (255, 0, 255), (0, 160, 0), (255, 0, 0))
+AXIS_COLORS = ((0, 0, 255), (0, 255, 0), (255, 0, 0))  # x, y, z; BGR
 EDGE_COLOR = (0, 0, 0)  # around points: they are seen on any ground
 DARK_INK, LIGHT_INK = (0, 0, 0), (255, 255, 255)  # of text, on bright and on dark labels
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -30,13 +32,23 @@ def track_color(track: int) -> Color:
     return blue, green, red
 
 
-def draw_detections(image: np.ndarray, detections: Detections, tracks: Sequence[int] | None = None) -> np.ndarray:
+def draw_detections(
+    image: np.ndarray,
+    detections: Detections,
+    tracks: Sequence[int] | None = None,
+    *,
+    mesh: bool = False,
+    pose: bool = False,
+) -> np.ndarray:
     """A copy of the uint8 BGR `image` with boxes, scores and landmarks.
 
     Lines, text and points grow with the picture, and stay small beside a small face.
 
     Args:
         tracks: number of each face, shown with its score; the box has a colour of its own.
+        mesh: draw the vertices instead of the landmarks, the nearer the brighter; needs `detections.mesh`.
+        pose: draw the head's axes, x (red) to the right, y (green) down, z (blue) where the nose points; needs
+            `detections.pose`.
     """
     canvas = image.copy()
     limit = 4 * max(image.shape[:2])  # OpenCV overflows on far coordinates
@@ -47,16 +59,39 @@ def draw_detections(image: np.ndarray, detections: Detections, tracks: Sequence[
         side = max(x2 - x1, y2 - y1)
         color = BOX_COLOR if tracks is None else track_color(tracks[i])
         cv2.rectangle(canvas, (x1, y1), (x2, y2), color, max(1, min(unit, round(side / 24))))
+        if mesh and detections.mesh is not None:
+            _draw_mesh(canvas, detections.mesh[i], max(0, min(round(side / 200), unit)), limit)
+            points = points[:0]
         radius = max(1, min(round(side / 36), 4 * unit))
-        for (x, y), inner in zip(np.clip(np.rint(points), -limit, limit), LANDMARK_COLORS, strict=True):
+        for (x, y), inner in zip(np.clip(np.rint(points), -limit, limit), LANDMARK_COLORS, strict=False):
             if radius > 1:
                 cv2.circle(canvas, (int(x), int(y)), radius + max(1, radius // 4), EDGE_COLOR, -1, cv2.LINE_AA)
             cv2.circle(canvas, (int(x), int(y)), radius, inner, -1)
+        if pose and detections.pose is not None:
+            middle = np.array(((x1 + x2) / 2, (y1 + y2) / 2))
+            _draw_axes(canvas, middle, detections.pose[i], side / 2, max(1, min(2 * unit, round(side / 24))))
         text = f"{detections.scores[i]:.2f}" if tracks is None else f"#{tracks[i]} {detections.scores[i]:.2f}"
         labels.append((text, (x1, y1, x2, y2), min(max(0.11 * side, 9.0, 5.0 * unit), 14.0 * unit), color))
     for text, corners, height, color in labels:  # last: no box crosses a text
         _label(canvas, text, corners, height, color)
     return canvas
+
+
+def _draw_mesh(canvas: np.ndarray, vertices: np.ndarray, radius: int, limit: int) -> None:
+    """Vertices [468, 3] in pixels as dots, the far ones first."""
+    depth = vertices[:, 2]
+    shade = np.interp(depth, (depth.min(), depth.max()), (255, 90))
+    for vertex in np.argsort(-depth):
+        x, y = np.clip(np.rint(vertices[vertex, :2]), -limit, limit)
+        color = (int(shade[vertex]), int(shade[vertex]), 0)
+        cv2.circle(canvas, (int(x), int(y)), radius, color, -1)
+
+
+def _draw_axes(canvas: np.ndarray, centre: np.ndarray, angles: np.ndarray, length: float, thickness: int) -> None:
+    """The axes of a head with the angles (yaw, pitch, roll) in degrees."""
+    for axis, color in zip(axes(angles), AXIS_COLORS, strict=True):
+        ends = [tuple(int(value) for value in np.rint(point)) for point in (centre, centre + length * axis[:2])]
+        cv2.line(canvas, ends[0], ends[1], color, thickness, cv2.LINE_AA)
 
 
 def label_place(size: tuple[int, int], box: tuple[int, int, int, int], image_size: tuple[int, int]) -> tuple[int, int]:

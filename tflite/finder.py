@@ -11,6 +11,7 @@ import numpy as np
 
 from tflite.detect_options import DetectOptions
 from tflite.detector import FaceDetector
+from tflite.outputs import UsageError
 from tflite.postprocess import Detections
 from tflite.tiling import detect_tiled
 from tflite.turns import detect_any_rotation
@@ -41,8 +42,13 @@ def load_detector(options: DetectOptions, num_threads: int | None) -> FaceDetect
 
     Raises:
         SpecError, ModelError: the model cannot be used.
+        UsageError: --mesh or --pose, and the model has no mesh.
     """
     detector = FaceDetector(options.model, num_threads, options.input_size, options.delegate)
+    if (options.mesh or options.pose) and detector.basis is None:
+        raise UsageError(
+            f"{detector.name}: has no mesh, expected a model with one for --{'mesh' if options.mesh else 'pose'}"
+        )
     cv2.setNumThreads(detector.num_threads)
     return detector
 

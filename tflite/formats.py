@@ -38,6 +38,7 @@ class Record(NamedTuple):
         found: its faces.
         frame, seconds: of a video; None for a picture.
         tracks: number of each face's track; None without tracking.
+        mesh, pose: whether JSON has them (`Detections.to_list`).
     """
 
     file: str
@@ -48,6 +49,8 @@ class Record(NamedTuple):
     frame: int | None = None
     seconds: float | None = None
     tracks: list[int] | None = None
+    mesh: bool = False
+    pose: bool = False
 
     @property
     def place(self) -> dict[str, Any]:
@@ -56,7 +59,7 @@ class Record(NamedTuple):
 
     def faces(self) -> list[dict[str, Any]]:
         """`Detections.to_list`, with the track of each face where there is tracking."""
-        faces = self.found.to_list()
+        faces = self.found.to_list(self.mesh, self.pose)
         if self.tracks is not None:
             for face, track in zip(faces, self.tracks, strict=True):
                 face["track"] = track

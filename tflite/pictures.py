@@ -24,20 +24,25 @@ class PictureWriter:
     Attributes:
         blur: a mode of `blur_faces`; None: boxes are drawn.
         crops: folder for crops; None: none.
+        mesh, pose: what is drawn besides boxes.
     """
 
     blur: str | None
     crops: str | None
+    mesh: bool = False
+    pose: bool = False
 
     @staticmethod
     def of(options: DetectOptions) -> PictureWriter:
         hidden = options.blur or options.blur_mode is not None
-        return PictureWriter((options.blur_mode or PIXELATE) if hidden else None, options.crops)
+        blur = (options.blur_mode or PIXELATE) if hidden else None
+        return PictureWriter(blur, options.crops, options.mesh, options.pose)
 
     def annotate(self, image: np.ndarray, found: Detections, tracked: Tracked | None = None) -> np.ndarray:
         """A copy of the uint8 BGR picture with its faces drawn or hidden, also those that tracking knows of."""
         if self.blur is None:
-            return draw_detections(image, found, tracked.ids if tracked else None)
+            tracks = tracked.ids if tracked else None
+            return draw_detections(image, found, tracks, mesh=self.mesh, pose=self.pose)
         boxes = found.boxes if tracked is None else np.concatenate((found.boxes, tracked.held))
         return blur_faces(image, boxes, self.blur)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
 
@@ -13,6 +13,8 @@ from tflite.nms import nms
 from tflite.spec import ModelSpec
 
 Point = tuple[float, float]
+MeshOf = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+POSE_NAMES = ("yaw", "pitch", "roll")
 
 
 class Box(NamedTuple):
@@ -66,11 +68,16 @@ class Detections:
         boxes: float32 [N, 4], x1 y1 x2 y2 in image pixels, clipped to the image.
         scores: float32 [N], probability 0-1.
         landmarks: float32 [N, 5, 2], x y in image pixels, not clipped; order as `tflite.spec.LANDMARK_NAMES`.
+        mesh: float32 [N, 468, 3], x y z in image pixels, not clipped; z grows away from the camera and has its zero in
+            the middle of the face. None where the model has no mesh (`tflite.mesh`).
+        pose: float32 [N, 3], yaw, pitch and roll in degrees (`tflite.mesh.MeshBasis.poses`); None without a mesh.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     landmarks: np.ndarray
+    mesh: np.ndarray | None = None
+    pose: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -89,7 +96,8 @@ class Detections:
             IndexError: there is no such face.
         """
         if not isinstance(which, (int, np.integer)):
-            return Detections(self.boxes[which], self.scores[which], self.landmarks[which])
+            parts: list[Any] = [None if part is None else part[which] for part in self._parts]
+            return Detections(*parts)
         points = ((x, y) for x, y in self.landmarks[which].tolist())
         return Face(Box(*self.boxes[which].tolist()), float(self.scores[which]), Landmarks(*points))
 
@@ -97,10 +105,9 @@ class Detections:
         """The same faces in the same order, equal in every bit."""
         if not isinstance(other, Detections):
             return NotImplemented
-        return (
-            np.array_equal(self.boxes, other.boxes)
-            and np.array_equal(self.scores, other.scores)
-            and np.array_equal(self.landmarks, other.landmarks)
+        return all(
+            np.array_equal(mine, theirs) if mine is not None and theirs is not None else mine is theirs
+            for mine, theirs in zip(self._parts, other._parts, strict=True)
         )
 
     __hash__ = None  # type: ignore[assignment]  # arrays can change
@@ -110,9 +117,26 @@ class Detections:
             return "Detections(0 faces)"
         return f"Detections({len(self)} face{'s' * (len(self) != 1)}, best score {self.scores.max():.3f})"
 
-    def to_list(self) -> list[dict[str, Any]]:
-        """One JSON-ready dict per face: box [x1, y1, x2, y2], score, landmarks [[x, y]×5]."""
-        return [face.to_dict() for face in self]
+    @property
+    def _parts(self) -> tuple[np.ndarray | None, ...]:
+        """Its arrays, in the order of the fields."""
+        return self.boxes, self.scores, self.landmarks, self.mesh, self.pose
+
+    def to_list(self, mesh: bool = False, pose: bool = False) -> list[dict[str, Any]]:
+        """One JSON-ready dict per face: box [x1, y1, x2, y2], score, landmarks [[x, y]×5].
+
+        Args:
+            mesh: with the mesh, [[x, y, z]×468] rounded to 0.01 pixel, where there is one.
+            pose: with the pose, {"yaw": …, "pitch": …, "roll": …} rounded to 0.01 degree, where there is one.
+        """
+        faces = [face.to_dict() for face in self]
+        if pose and self.pose is not None:
+            for face, angles in zip(faces, self.pose.tolist(), strict=True):
+                face["pose"] = {name: round(angle, 2) for name, angle in zip(POSE_NAMES, angles, strict=True)}
+        if mesh and self.mesh is not None:
+            for face, vertices in zip(faces, self.mesh.tolist(), strict=True):
+                face["mesh"] = [[round(value, 2) for value in vertex] for vertex in vertices]
+        return faces
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: {"faces": `to_list()`}, as a line of `tflite.detect --jsonl` has it."""
@@ -150,6 +174,13 @@ class Detections:
         return annotations
 
 
+def joined(parts: Sequence[Detections]) -> Detections:
+    """The faces of several passes of one model, at least one, pass after pass."""
+    columns = zip(*(part._parts for part in parts), strict=True)
+    whole: list[Any] = [None if column[0] is None else np.concatenate(column) for column in columns]
+    return Detections(*whole)
+
+
 def to_image(boxes: np.ndarray, image_size: tuple[int, int], scale: float) -> np.ndarray:
     """Boxes float32 [N, 4] from input pixels to image pixels, clipped to (height, width); `scale` as `letterbox`'s."""
     height, width = image_size
@@ -162,6 +193,7 @@ def detections_from_candidates(
     image_size: tuple[int, int],
     scale: float,
     iou_threshold: float | None = None,
+    mesh_of: MeshOf | None = None,
 ) -> Detections:
     """Back to image pixels, clip, NMS.
 
@@ -171,6 +203,8 @@ def detections_from_candidates(
         image_size: (height, width) of the image in pixels.
         scale: input pixels per image pixel, as `letterbox` returns it.
         iou_threshold: 0-1; the spec's by default.
+        mesh_of: of a model with a mesh: anchors int64 [N] and their boxes float32 [N, 4] → meshes in input pixels and
+            poses (`tflite.mesh.MeshOutputs`). It is asked for the faces that are left.
 
     Returns:
         At most `spec.max_faces` faces. NMS orders by logit: equal to the order by score, but without the ties that
@@ -178,10 +212,15 @@ def detections_from_candidates(
     """
     with np.errstate(over="ignore"):
         boxes, landmarks = to_image(found.boxes, image_size, scale), found.landmarks / np.float32(scale)
-    logits = found.logits
+    logits, at = found.logits, np.arange(len(found.logits))
     if not np.isfinite(landmarks).all():
-        finite = np.isfinite(landmarks).all(axis=(1, 2))
-        boxes, landmarks, logits = boxes[finite], landmarks[finite], logits[finite]
+        at = np.isfinite(landmarks).all(axis=(1, 2)).nonzero()[0]
+        boxes, landmarks, logits = boxes[at], landmarks[at], logits[at]
     overlap = spec.iou_threshold if iou_threshold is None else iou_threshold
     keep = nms(boxes, logits, overlap, max_candidates=spec.max_candidates, max_faces=spec.max_faces)
-    return Detections(boxes[keep], sigmoid(logits[keep]), landmarks[keep])
+    mesh = pose = None
+    if mesh_of is not None:
+        kept = at[keep]
+        mesh, pose = mesh_of(found.anchors[kept], found.boxes[kept])
+        mesh = np.nan_to_num(mesh / np.float32(scale), copy=False)
+    return Detections(boxes[keep], sigmoid(logits[keep]), landmarks[keep], mesh, pose)

@@ -9,6 +9,7 @@ import numpy as np
 from tflite.anchors import feature_size, make_anchors
 from tflite.decode import VALUES_PER_ANCHOR
 from tflite.interpreter import ModelError, resize, tensor_details
+from tflite.mesh import MESH
 from tflite.messages import one_line
 from tflite.preprocess import InputWriter
 from tflite.shapes import size_text
@@ -39,6 +40,7 @@ class Prepared:
         spec: the model's metadata.
         name: the model, as errors name it.
         shape: (height, width) of the input in pixels.
+        mesh: coefficients of a mesh per anchor; 0 for a model without.
 
     Attributes:
         interpreter, shape: as given.
@@ -52,8 +54,8 @@ class Prepared:
         ModelError: the tensors contradict the metadata.
     """
 
-    def __init__(self, interpreter: Any, spec: ModelSpec, name: str, shape: tuple[int, int]) -> None:
-        self.interpreter, self.shape, self._spec, self._name = interpreter, shape, spec, name
+    def __init__(self, interpreter: Any, spec: ModelSpec, name: str, shape: tuple[int, int], mesh: int = 0) -> None:
+        self.interpreter, self.shape, self._spec, self._name, self._mesh = interpreter, shape, spec, name, mesh
         source, outputs = tensor_details(interpreter, name)
         check_tensor(name, "image", source, (1, *shape, 3))
         self.input_index = source["index"]
@@ -61,9 +63,10 @@ class Prepared:
         self.writer = InputWriter(*shape, spec.mean, scale, zero_point, source["dtype"], spec.antialias)
         self.outputs: dict[str, int] = {}
         self.quantization: dict[str, tuple[float, int]] = {}
+        kinds = VALUES_PER_ANCHOR | ({MESH: mesh} if mesh else {})
         for stride, sizes in zip(spec.strides, spec.anchor_sizes, strict=True):
             rows, columns = (feature_size(side, stride) for side in shape)
-            for kind, values in VALUES_PER_ANCHOR.items():
+            for kind, values in kinds.items():
                 tensor = f"{kind}_{stride}"
                 if tensor not in outputs:
                     raise ModelError(f"{name}: no output {tensor!r}, the model has {sorted(outputs)}")
@@ -83,7 +86,7 @@ class Prepared:
             return self
         try:
             resize(self.interpreter, self.input_index, (1, *shape, 3))
-            return Prepared(self.interpreter, self._spec, self._name, shape)
+            return Prepared(self.interpreter, self._spec, self._name, shape, self._mesh)
         except (RuntimeError, ValueError) as error:
             raise FixedShapeError(
                 f"{self._name}: runs at its own {size_text((self._spec.input_height, self._spec.input_width))} only, "

@@ -219,7 +219,8 @@ class Results:
         """`add` without the picture, whose (height, width) is given: what is written of its pixels is written."""
         name = self.targets.faces.get(source, name)
         number, seconds = (None, None) if frame is None else (frame.number, frame.time)
-        record = Record(source, name, size[1], size[0], found, number, seconds, tracks)
+        asked = self.options.mesh, self.options.pose
+        record = Record(source, name, size[1], size[0], found, number, seconds, tracks, *asked)
         if self.options.json:
             self.faces[source if frame is None else f"{source}#{frame.number}"] = record.faces()
         if self.options.jsonl:

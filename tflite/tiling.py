@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from tflite.detector import FaceDetector
 from tflite.nms import nms
 from tflite.overlap import areas, over_smaller
-from tflite.postprocess import Detections
+from tflite.postprocess import Detections, joined
 from tflite.spec import ModelSpec
 
 OVERLAP = 0.25  # of a tile; a face up to that size lies whole inside at least one tile
@@ -32,15 +33,15 @@ def tile_starts(length: int, tile: int) -> list[int]:
 
 def _shifted(found: Detections, x: int, y: int) -> Detections:
     offset = np.array((x, y), np.float32)
-    return Detections(found.boxes + np.tile(offset, 2), found.scores, found.landmarks + offset)
+    mesh = None if found.mesh is None else found.mesh + np.array((x, y, 0), np.float32)
+    return replace(found, boxes=found.boxes + np.tile(offset, 2), landmarks=found.landmarks + offset, mesh=mesh)
 
 
 def _whole(found: Detections, tile_size: tuple[int, int], inner: tuple[bool, bool, bool, bool]) -> Detections:
     """Without the boxes that touch an inner edge (left, top, right, bottom): a neighbouring tile has them whole."""
     height, width = tile_size
     gaps = np.stack((found.boxes[:, 0], found.boxes[:, 1], width - found.boxes[:, 2], height - found.boxes[:, 3]))
-    keep = ~((gaps < EDGE) & np.array(inner)[:, None]).any(axis=0)
-    return Detections(found.boxes[keep], found.scores[keep], found.landmarks[keep])
+    return found[~((gaps < EDGE) & np.array(inner)[:, None]).any(axis=0)]
 
 
 def auto_tile(height: int, width: int, own: int) -> int:
@@ -113,12 +114,10 @@ def merge_parts(parts: Sequence[Detections], spec: ModelSpec, iou_threshold: flo
         spec: limits.
         iou_threshold: of NMS.
     """
-    boxes, scores, landmarks = (
-        np.concatenate([getattr(part, key) for part in parts]) for key in ("boxes", "scores", "landmarks")
-    )
-    look = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    keep = nms(boxes, scores, iou_threshold, 0, spec.max_candidates, spec.max_faces)
-    boxes, scores, landmarks, look = boxes[keep], scores[keep], landmarks[keep], look[keep]
+    found = joined(parts)
+    keep = nms(found.boxes, found.scores, iou_threshold, 0, spec.max_candidates, spec.max_faces)
+    found, look = found[keep], np.repeat(np.arange(len(parts)), [len(part) for part in parts])[keep]
+    boxes, scores = found.boxes, found.scores
     inside = (over_smaller(boxes, boxes) > INSIDE) & (look[:, None] != look[None])
     alive = np.ones(len(boxes), bool)
     for i in np.argsort(-areas(boxes), kind="stable"):
@@ -129,4 +128,4 @@ def merge_parts(parts: Sequence[Detections], spec: ModelSpec, iou_threshold: flo
             alive[i] = False
         else:
             alive[others] = False
-    return Detections(boxes[alive], scores[alive], landmarks[alive])
+    return found[alive]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class Tracked:
     """Faces of one frame with their identities.
 
     Attributes:
-        faces: the detected ones in their order, boxes and points smoothed.
+        faces: the detected ones in their order, boxes and points smoothed; meshes are as detected.
         ids: number of each face's track, from 1.
         held: float32 [M, 4], where faces should be that were seen shortly before and are missing now.
     """
@@ -102,7 +102,7 @@ class Tracker:
         held = [track.box(GROWTH * track.missed) for track in self._tracks if 0 < track.missed <= self._hold]
         boxes = _clipped([track.box() for track in seen], image_size)
         points = [track.points * np.exp(track.state[2:]) + track.state[:2] for track in seen]
-        faces = Detections(boxes, found.scores, np.array(points, np.float32).reshape(-1, 5, 2))
+        faces = replace(found, boxes=boxes, landmarks=np.array(points, np.float32).reshape(-1, 5, 2))
         return Tracked(faces, [track.number for track in seen], _clipped(held, image_size))
 
     def _match(self, boxes: np.ndarray) -> dict[int, _Track]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tflite.overlap import over_smaller
-from tflite.postprocess import Detections
+from tflite.postprocess import Detections, joined
 
 SAME_FACE = 0.5  # intersection over the smaller box: two turns see one face
 
@@ -31,7 +31,12 @@ def turned_back(found: Detections, turns: int, image_size: tuple[int, int]) -> D
 
     corners = back(found.boxes.reshape(-1, 2, 2))
     boxes = np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1)
-    return Detections(boxes, found.scores, back(found.landmarks))
+    mesh, pose = found.mesh, found.pose
+    if mesh is not None and pose is not None:
+        mesh = np.concatenate((back(mesh[..., :2]), mesh[..., 2:]), axis=-1)
+        pose = pose + np.array((0, 0, 90 * turns), np.float32)
+        pose[:, 2] -= 360 * np.round(pose[:, 2] / 360)
+    return Detections(boxes, found.scores, back(found.landmarks), mesh, pose)
 
 
 def detect_any_rotation(find: Callable[[np.ndarray], Detections], image: np.ndarray) -> Detections:
@@ -49,15 +54,13 @@ def detect_any_rotation(find: Callable[[np.ndarray], Detections], image: np.ndar
         Faces by score descending; points as `turned_back` says.
     """
     parts = [turned_back(find(turned(image, turns)), turns, image.shape[:2]) for turns in range(4)]
-    boxes, scores, landmarks = (
-        np.concatenate([getattr(part, key) for part in parts]) for key in ("boxes", "scores", "landmarks")
-    )
-    turn = np.repeat(np.arange(4), [len(part) for part in parts])
-    order = np.argsort(-scores, kind="stable")
-    boxes, scores, landmarks, turn = boxes[order], scores[order], landmarks[order], turn[order]
+    found = joined(parts)
+    order = np.argsort(-found.scores, kind="stable")
+    found, turn = found[order], np.repeat(np.arange(4), [len(part) for part in parts])[order]
+    boxes = found.boxes
     rivals = (over_smaller(boxes, boxes) > SAME_FACE) & (turn[:, None] != turn[None])
     keep = np.ones(len(boxes), bool)
     for i in range(len(boxes)):
         if keep[i]:
             keep[i + 1 :] &= ~rivals[i, i + 1 :]
-    return Detections(boxes[keep], scores[keep], landmarks[keep])
+    return found[keep]

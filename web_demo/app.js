@@ -70,12 +70,13 @@ async function loadModel(source, name) {
   say(`Loading ${name} …`);
   models.disabled = true;
   try {
-    const { client, spec, fetched } = await DetectorClient.load(source, name);
+    const { client, spec, mesh, fetched } = await DetectorClient.load(source, name);
     const old = detector;
     detector = client;
     old?.close();
     threshold.value = String(spec.scoreThreshold);
     showThreshold();
+    element('dense').hidden = !mesh;
     keepOffline(fetched);
     say(`${name} is ready: input ${spec.inputWidth}×${spec.inputHeight}.`);
   } catch (error) {
@@ -149,7 +150,8 @@ async function look(bitmap, name, mirror) {
   shown?.bitmap.close();
   shown = { bitmap: result.bitmap, faces: result.faces, name, mirror };
   results.delete(name); // the newest comes last
-  results.set(name, result.faces);
+  // Of a video no meshes are kept: they would fill the memory.
+  results.set(name, photos.length ? result.faces : result.faces.map(({ mesh, ...face }) => face));
   if (results.size > MOST_FRAMES) results.delete(results.keys().next().value ?? '');
   redraw();
   document.dispatchEvent(new CustomEvent('faces', { detail: { ...result, name, total: performance.now() - start } }));
@@ -167,8 +169,10 @@ function redraw() {
 
 /** @param {boolean} mirror @returns {import('./draw.js').Drawing} */
 function drawing(mirror) {
-  const [boxes, points, blur] = ['boxes', 'points', 'blur'].map((id) => element(id).checked);
-  return { boxes, points, blur, mirror };
+  const [boxes, points, blur, mesh, pose] = ['boxes', 'points', 'blur', 'mesh', 'pose'].map(
+    (id) => element(id).checked,
+  );
+  return { boxes, points, blur, mesh, pose, mirror };
 }
 
 /** When the last pictures were done. @type {number[]} */
@@ -274,7 +278,7 @@ async function lookAtPhoto(i) {
   }
   if (shown?.name !== name) return;
   text.textContent = `${name}: ${inWords(shown.faces.length).toLowerCase()}`;
-  draw(thumbnail, shown.bitmap, shown.faces, { ...drawing(false), points: false }, THUMBNAIL);
+  draw(thumbnail, shown.bitmap, shown.faces, { ...drawing(false), points: false, mesh: false, pose: false }, THUMBNAIL);
 }
 
 /** @param {number} i */
@@ -430,8 +434,9 @@ const stem = (name) => name.replace(/\.\w{1,5}$/, '');
 
 element('save-faces').addEventListener('click', () => {
   const [source] = (shown?.name ?? 'picture').split('#t=');
+  const { mesh, pose } = drawing(false); // what is shown is what is saved
   save(
-    new Blob([facesJson(results)], { type: 'application/json' }),
+    new Blob([facesJson(results, { mesh, pose })], { type: 'application/json' }),
     `${photos.length > 1 ? 'faces' : stem(source)}.json`,
   );
 });
@@ -456,7 +461,7 @@ function showThreshold() {
 
 threshold.addEventListener('input', showThreshold);
 threshold.addEventListener('change', lookAgain);
-for (const id of ['boxes', 'points', 'blur']) element(id).addEventListener('change', redraw);
+for (const id of ['boxes', 'points', 'blur', 'mesh', 'pose']) element(id).addEventListener('change', redraw);
 element('blur').addEventListener('change', () => photos.length > 1 && lookAtPhotos()); // the small pictures too
 
 async function start() {

@@ -3,6 +3,7 @@
 /**
  * @typedef {object} Loaded
  * @property {import('./spec.js').ModelSpec} spec
+ * @property {boolean} mesh whether faces get a mesh and a pose
  * @property {string[]} fetched addresses of what the worker needed
  */
 

@@ -58,7 +58,7 @@ export function sigmoid(value) {
  * @param {TensorInfo} info
  * @returns {number}
  */
-function dequantize(value, info) {
+export function dequantize(value, info) {
   return info.type === 'int8' ? fround((value - info.zeroPoint) * fround(info.scale)) : value;
 }
 
@@ -206,7 +206,7 @@ export class Decoder {
  * @param {string} tensor
  * @returns {Values}
  */
-function get(outputs, tensor) {
+export function get(outputs, tensor) {
   const values = outputs.get(tensor);
   if (!values) throw new ModelError(`LiteRT gave no output '${tensor}'`);
   return values;

@@ -13,6 +13,7 @@ import { Decoder, checkTensor } from './decode.js';
 import { ModelError, followsInput, readSignature, withSides } from './flatbuffer.js';
 import { Letterbox, applyTable, inputTable } from './letterbox.js';
 import { Interpreter, loadLiteRt } from './litert.js';
+import { MeshDecoder, readBasis } from './mesh.js';
 import { selectFaces } from './postprocess.js';
 import { autoShape } from './shapes.js';
 import { readSpec } from './spec.js';
@@ -34,6 +35,7 @@ const MOST_SHAPES = 2;
  * @property {import('./spec.js').ModelSpec} spec its input sides are those of the shape
  * @property {Interpreter} interpreter
  * @property {Decoder} decoder
+ * @property {MeshDecoder | null} meshes
  * @property {Letterbox} [letterbox] of the last picture's size, kept as a video's pictures are all alike
  */
 
@@ -55,10 +57,13 @@ export class FaceDetector {
    * @param {import('./litert.js').LiteRtWasm} wasm
    * @param {string} name
    * @param {'auto' | 'own'} inputSize
+   * @param {import('./mesh.js').MeshBasis | null} basis
    */
-  constructor(spec, signature, model, wasm, name, inputSize) {
+  constructor(spec, signature, model, wasm, name, inputSize, basis) {
     /** The model's metadata: input size, default thresholds, … */
     this.spec = spec;
+    /** Of the model's meshes; null where it has none. */
+    this.basis = basis;
     this.name = name;
     this.#model = model;
     this.#signature = signature;
@@ -87,10 +92,11 @@ export class FaceDetector {
     runtime.catch(() => {}); // reported below, unless the model's own error comes first
     const model = new Uint8Array(await bytesOf(source, name));
     const spec = await readSpec(model, name);
+    const basis = await readBasis(model, name);
     const signature = readSignature(model, name);
     const image = /** @type {TensorInfo} */ (signature.inputs.get('image'));
     checkTensor(name, 'image', image, [1, spec.inputHeight, spec.inputWidth, 3]);
-    return new FaceDetector(spec, signature, model, await runtime, name, inputSize);
+    return new FaceDetector(spec, signature, model, await runtime, name, inputSize, basis);
   }
 
   /**
@@ -103,7 +109,7 @@ export class FaceDetector {
    *   default
    * @param {(stage: 'letterbox' | 'table' | 'invoke' | 'decode' | 'nms') => void} [options.mark] called at the end of
    *   each stage
-   * @returns {Face[]} by score descending, in image pixels
+   * @returns {Face[]} by score descending, in image pixels; with mesh and pose where the model has a mesh
    * @throws {RangeError} the image has no pixels or other than it says, or a threshold is outside 0-1
    * @throws {import('./flatbuffer.js').ModelError} LiteRT fails
    */
@@ -122,7 +128,11 @@ export class FaceDetector {
     mark('invoke');
     const found = prepared.decoder.decode(outputs, scoreThreshold ?? this.spec.scoreThreshold);
     mark('decode');
-    const faces = selectFaces(found, this.spec, image, letterbox.scale, iouThreshold ?? this.spec.iouThreshold);
+    const { meshes } = prepared;
+    const { scale } = letterbox;
+    /** @type {import('./postprocess.js').MeshOf | undefined} */
+    const meshOf = meshes ? (anchor, box) => meshes.decode(outputs, anchor, box, scale) : undefined;
+    const faces = selectFaces(found, this.spec, image, scale, iouThreshold ?? this.spec.iouThreshold, meshOf);
     mark('nms');
     return faces;
   }
@@ -166,15 +176,16 @@ export class FaceDetector {
     if (!found) {
       const spec = { ...this.spec, inputHeight: height, inputWidth: width };
       const own = height === this.spec.inputHeight && width === this.spec.inputWidth;
-      const model = own ? this.#model : withSides(this.#model, this.#signature, sidesOf(spec));
+      const model = own ? this.#model : withSides(this.#model, this.#signature, sidesOf(spec, this.#signature));
       const signature = own ? this.#signature : readSignature(model, this.name);
       const decoder = new Decoder(spec, signature.outputs, this.name);
+      const meshes = this.basis && new MeshDecoder(this.basis, spec, signature.outputs, this.name);
       for (const [old, { interpreter }] of this.#prepared) {
         if (this.#prepared.size < MOST_SHAPES) break;
         interpreter.close();
         this.#prepared.delete(old);
       }
-      found = { spec, decoder, interpreter: new Interpreter(model, signature, this.#wasm, this.name) };
+      found = { spec, decoder, meshes, interpreter: new Interpreter(model, signature, this.#wasm, this.name) };
     }
     this.#prepared.delete(key);
     this.#prepared.set(key, found);
@@ -184,14 +195,16 @@ export class FaceDetector {
 
 /**
  * @param {import('./spec.js').ModelSpec} spec
- * @returns {Map<string, [number, number]>} tensor → height and width
+ * @param {import('./flatbuffer.js').Signature} signature
+ * @returns {Map<string, [number, number]>} tensor → height and width, for all outputs that are named after a stride
  */
-function sidesOf({ inputHeight, inputWidth, strides }) {
+export function sidesOf({ inputHeight, inputWidth, strides }, { outputs }) {
   /** @type {Map<string, [number, number]>} */
   const sides = new Map([['image', [inputHeight, inputWidth]]]);
-  for (const stride of strides) {
-    for (const kind of ['score', 'box', 'landmark']) {
-      sides.set(`${kind}_${stride}`, [featureSize(inputHeight, stride), featureSize(inputWidth, stride)]);
+  for (const output of outputs.keys()) {
+    const stride = Number(output.split('_').at(-1));
+    if (strides.includes(stride)) {
+      sides.set(output, [featureSize(inputHeight, stride), featureSize(inputWidth, stride)]);
     }
   }
   return sides;

@@ -1,9 +1,14 @@
 /** Draws a picture with its faces, or makes the faces unrecognisable. Twin of tflite/draw.py. */
 
+import { poseAxes } from './mesh.js';
+
 const BOX = '#00dc00';
 const EDGE = 'rgb(0 0 0 / 60%)'; // round everything drawn, to be seen on any picture
 // Left eye, right eye, nose, left and right mouth corner: told apart, so that a swap is seen at once.
 const POINTS = ['#ff0000', '#ffff00', '#ff00ff', '#00a000', '#0000ff'];
+const AXES = ['#ff0000', '#00ff00', '#0000ff']; // right, down, and where the nose points
+const NEAREST = 255; // brightness of a mesh's nearest vertex,
+const FARTHEST = 90; // and of its farthest
 const BLUR_CELLS = 6; // colours left across a face: too few for a person or a program to recognise
 const BLUR_MARGIN = 0.15; // of the box, added on every side: boxes end at the forehead
 
@@ -12,6 +17,8 @@ const BLUR_MARGIN = 0.15; // of the box, added on every side: boxes end at the f
  * @property {boolean} boxes
  * @property {boolean} points
  * @property {boolean} blur
+ * @property {boolean} [mesh] of faces that have one the vertices, the nearer the brighter, instead of the points
+ * @property {boolean} [pose] three axes on faces that have a pose
  * @property {boolean} mirror left and right change places, as in a mirror; figures stay readable
  */
 
@@ -39,11 +46,16 @@ export function draw(canvas, bitmap, faces, drawing, longest = Infinity) {
   if (drawing.blur) for (const box of boxes) blur(context, box);
   if (drawing.boxes) for (const box of boxes) outline(context, box, line);
   if (drawing.points) {
-    faces.forEach(({ landmarks }, i) => {
+    faces.forEach(({ landmarks, mesh }, i) => {
+      if (drawing.mesh && mesh) return;
       const radius = Math.max(line / 2, (boxes[i][2] - boxes[i][0]) / 40);
       landmarks.forEach(([x, y], point) => dot(context, x * zoom, y * zoom, radius, POINTS[point]));
     });
   }
+  faces.forEach(({ mesh, pose }, i) => {
+    if (drawing.mesh && mesh) vertices(context, mesh, zoom);
+    if (drawing.pose && pose) axes(context, boxes[i], pose, line);
+  });
   context.resetTransform();
   if (drawing.boxes) {
     faces.forEach(({ score }, i) => {
@@ -82,6 +94,46 @@ function dot(context, x, y, radius, colour) {
     context.arc(x, y, size, 0, 2 * Math.PI);
     context.fill();
   }
+}
+
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {Float32Array} mesh x y z in picture pixels
+ * @param {number} zoom
+ */
+function vertices(context, mesh, zoom) {
+  const [left, right] = extent(mesh.filter((_, i) => i % 3 === 0));
+  const [near, far] = extent(mesh.filter((_, i) => i % 3 === 2));
+  const side = Math.max(1, ((right - left) * zoom) / 80);
+  const places = Array.from({ length: mesh.length / 3 }, (_, i) => 3 * i);
+  for (const at of places.sort((a, b) => mesh[b + 2] - mesh[a + 2])) {
+    const depth = (mesh[at + 2] - near) / (far - near || 1);
+    const brightness = NEAREST + depth * (FARTHEST - NEAREST);
+    context.fillStyle = `rgb(0 ${brightness} ${brightness})`;
+    context.fillRect(mesh[at] * zoom - side / 2, mesh[at + 1] * zoom - side / 2, side, side);
+  }
+}
+
+/** @param {Float32Array} values @returns {[number, number]} the least and the greatest */
+const extent = (values) => [Math.min(...values), Math.max(...values)];
+
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {number[]} box
+ * @param {import('./mesh.js').Pose} pose
+ * @param {number} line width in pixels
+ */
+function axes(context, [x1, y1, x2, y2], pose, line) {
+  const [x, y] = [(x1 + x2) / 2, (y1 + y2) / 2];
+  const length = Math.max(x2 - x1, y2 - y1) / 2;
+  context.lineWidth = line;
+  poseAxes(pose).forEach(([dx, dy], i) => {
+    context.strokeStyle = AXES[i];
+    context.beginPath();
+    context.moveTo(x, y);
+    context.lineTo(x + dx * length, y + dy * length);
+    context.stroke();
+  });
 }
 
 /**

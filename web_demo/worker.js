@@ -20,7 +20,7 @@ async function load(source, name) {
   detector = await FaceDetector.load(source, { name });
   detector.warmUp();
   const fetched = performance.getEntriesByType('resource').map((entry) => entry.name);
-  return { spec: detector.spec, fetched };
+  return { spec: detector.spec, mesh: detector.basis !== null, fetched };
 }
 
 /**

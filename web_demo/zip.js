@@ -1,5 +1,5 @@
 /**
- * Reads one small entry of a zip archive that is appended to other bytes, as a model's metadata is.
+ * Reads small entries of a zip archive that is appended to other bytes, as a model's metadata is.
  *
  * A stranger's file: every offset is checked (a DataView throws beyond its end), and nothing larger than 1 MiB comes
  * out.
@@ -27,6 +27,24 @@ export async function readZipEntry(bytes, name) {
     return central === null ? null : await extract(bytes, view, central);
   } catch (error) {
     if (error instanceof RangeError) return null; // an offset points outside the file: truncated
+    throw error;
+  }
+}
+
+/**
+ * Whether the archive lists an entry, damaged or not.
+ *
+ * @param {Uint8Array<ArrayBuffer>} bytes the whole file
+ * @param {string} name of the entry
+ * @returns {boolean}
+ */
+export function hasZipEntry(bytes, name) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  try {
+    const end = findEnd(view);
+    return end !== null && findEntry(bytes, view, end, name) !== null;
+  } catch (error) {
+    if (error instanceof RangeError) return false; // an offset points outside the file: truncated
     throw error;
   }
 }

@@ -1,6 +1,6 @@
 // Faces of JPEG and PNG files as JSON, in the format of tflite.detect --json.
 //
-//     retinaface_detect --model M.tflite [--threads N] [--score_threshold P] [--json F] PICTURE ...
+//     retinaface_detect --model M.tflite [--threads N] [--score_threshold P] [--mesh] [--pose] [--json F] PICTURE ...
 //
 // The exit code is 1 if a picture cannot be used; the others are processed all the same.
 #include <cmath>
@@ -23,6 +23,7 @@ struct Options {
   std::string model, json = "-";
   int threads = 1;
   double score_threshold = -1;
+  bool mesh = false, pose = false;
   std::vector<std::string> pictures;
 };
 
@@ -45,6 +46,10 @@ Options parse(int count, char** arguments) {
       options.pictures.push_back(argument);
       continue;
     }
+    if (argument == "--mesh" || argument == "--pose") {
+      (argument == "--mesh" ? options.mesh : options.pose) = true;
+      continue;
+    }
     if (++i == count) throw retinaface::Error(argument + " needs a value");
     if (argument == "--model") {
       options.model = arguments[i];
@@ -59,8 +64,8 @@ Options parse(int count, char** arguments) {
     }
   }
   if (options.model.empty() || options.pictures.empty()) {
-    throw retinaface::Error("usage: retinaface_detect --model M.tflite [--threads N] [--score_threshold P] [--json F] "
-                            "PICTURE ...");
+    throw retinaface::Error("usage: retinaface_detect --model M.tflite [--threads N] [--score_threshold P] [--mesh] "
+                            "[--pose] [--json F] PICTURE ...");
   }
   return options;
 }
@@ -90,7 +95,7 @@ std::string rounded(double value, int places) {
   return result.back() == '.' ? result + "0" : result;
 }
 
-std::string to_json(const retinaface::Face& face) {
+std::string to_json(const retinaface::Face& face, const Options& options) {
   std::string out = "{\"box\": [";
   for (std::size_t i = 0; i < 4; i++) out += (i ? ", " : "") + rounded(static_cast<double>(face.box[i]), 3);
   out += "], \"score\": " + rounded(static_cast<double>(face.score), 6) + ", \"landmarks\": [";
@@ -98,12 +103,29 @@ std::string to_json(const retinaface::Face& face) {
     out += (i ? ", [" : "[") + rounded(static_cast<double>(face.landmarks[i]), 3) + ", " +
            rounded(static_cast<double>(face.landmarks[i + 1]), 3) + "]";
   }
-  return out + "]}";
+  out += "]";
+  const auto two = [](float value) { return rounded(static_cast<double>(value), 2); };
+  if (options.pose) {
+    out += ", \"pose\": {\"yaw\": " + two(face.pose.yaw) + ", \"pitch\": " + two(face.pose.pitch) +
+           ", \"roll\": " + two(face.pose.roll) + "}";
+  }
+  if (options.mesh) {
+    out += ", \"mesh\": [";
+    for (std::size_t i = 0; i < face.mesh.size(); i += 3) {
+      out += (i ? ", [" : "[") + two(face.mesh[i]) + ", " + two(face.mesh[i + 1]) + ", " + two(face.mesh[i + 2]) + "]";
+    }
+    out += "]";
+  }
+  return out + "}";
 }
 
 int run(const Options& options) {
   retinaface::FaceDetector detector(retinaface::read_file(options.model, kMaxModelBytes, "model"), options.model,
                                     options.threads);
+  if ((options.mesh || options.pose) && !detector.has_mesh()) {
+    const char* flag = options.mesh ? "--mesh" : "--pose";
+    throw retinaface::Error(options.model + " has no mesh, expected a model with one for " + flag);
+  }
   std::string json = "{";
   int failed = 0;
   for (const std::string& path : options.pictures) {
@@ -111,7 +133,7 @@ int run(const Options& options) {
       const pictures::Image image = pictures::decode(retinaface::read_file(path, kMaxPictureBytes, "picture"), path);
       const std::vector<retinaface::Face> faces = detector.detect(image.picture(), options.score_threshold);
       json += (json.size() > 1 ? ",\n" : "") + quoted(path) + ": [";
-      for (std::size_t i = 0; i < faces.size(); i++) json += (i ? ",\n " : "\n ") + to_json(faces[i]);
+      for (std::size_t i = 0; i < faces.size(); i++) json += (i ? ",\n " : "\n ") + to_json(faces[i], options);
       json += "]";
     } catch (const retinaface::Error& error) {
       std::cerr << error.what() << "\n";

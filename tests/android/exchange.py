@@ -1,7 +1,8 @@
 """Cases for the Kotlin proof programs and what they answer, as little-endian binary files.
 
 A text is its int32 length and UTF-8 bytes; an image is int32 height and width and its BGR bytes. Every case file starts
-with an int32 count. Faces: int32 count, then per face int32 anchor, float32 score, box ×4, landmarks ×10.
+with an int32 count. Faces: int32 count, then per face int32 anchor, float32 score, box ×4, landmarks ×10. Meshes: int32
+count, then per face float32 yaw, pitch, roll, axes ×6, vertices ×468×3.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tflite.spec import ModelSpec
 
 ELEMENT_TYPES = (np.dtype(np.int8), np.dtype(np.float32))
 FACE = np.dtype([("anchor", "<i4"), ("score", "<f4"), ("box", "<f4", 4), ("landmarks", "<f4", 10)])
+MESH = np.dtype([("pose", "<f4", 3), ("axes", "<f4", (3, 2)), ("vertices", "<f4", (468, 3))])
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,28 @@ def write_decode_cases(path: Path, cases: Sequence[DecodeCase]) -> None:
 
 def read_faces(path: Path, count: int) -> list[np.ndarray]:
     """`count` lists of faces, arrays of `FACE`."""
+    return _read_lists(path, count, FACE)
+
+
+def _read_lists(path: Path, count: int, dtype: np.dtype) -> list[np.ndarray]:
     data, offset, result = path.read_bytes(), 0, []
     for _ in range(count):
-        (faces,) = struct.unpack_from("<i", data, offset)
-        result.append(np.frombuffer(data, FACE, faces, offset + 4))
-        offset += 4 + faces * FACE.itemsize
+        (length,) = struct.unpack_from("<i", data, offset)
+        result.append(np.frombuffer(data, dtype, length, offset + 4))
+        offset += 4 + length * dtype.itemsize
     assert offset == len(data)
     return result
+
+
+def write_mesh_cases(path: Path, basis: bytes, cases: Sequence[DecodeCase]) -> None:
+    """For the command `meshes`: int32 length and bytes of `mesh.f16`, then as for `decode`."""
+    write_decode_cases(path, cases)
+    path.write_bytes(struct.pack("<i", len(basis)) + basis + path.read_bytes())
+
+
+def read_meshes(path: Path, count: int, dtype: np.dtype = MESH) -> list[np.ndarray]:
+    """`count` lists of meshes with their poses, arrays of `dtype`."""
+    return _read_lists(path, count, dtype)
 
 
 @dataclass(frozen=True)
@@ -120,7 +137,7 @@ def write_table_cases(path: Path, cases: Sequence[tuple[Sequence[float], float, 
 
 
 def write_images(path: Path, images: Sequence[np.ndarray]) -> None:
-    """For the command `photos`."""
+    """For the commands `photos` and `photo_meshes`."""
     with path.open("wb") as out:
         out.write(struct.pack("<i", len(images)))
         for image in images:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import toolchain
 
+from tests.tflite.conftest import HEIGHT, WIDTH, build_mesh_model
 from tflite.detector import FaceDetector
 from tflite.images import read_image
 from tflite.interpreter import load_interpreter, resize, tensor_details
@@ -114,6 +115,25 @@ def test_portrait_in_many_shapes(
     assert len(images) == 20
     counts = assert_python_faces(jvm, model, library, tmp_path, images)
     assert counts[9] == 1 and counts[-1] == 0 and max(counts) >= 9
+
+
+def test_meshes_of_pictures(jvm: toolchain.Jvm, library: Path, portrait: np.ndarray, tmp_path: Path) -> None:
+    """Pictures of exactly the input's size: the network's input is then the same whatever OpenCV rounds."""
+    model = tmp_path / "mesh.tflite"
+    model.write_bytes(build_mesh_model())
+    corners = [(y, x) for y in (0, 90, 180, 400) for x in (0, 150, 300, 410)]
+    images = [np.ascontiguousarray(portrait[y : y + HEIGHT, x : x + WIDTH]) for y, x in corners]
+    exchange.write_images(tmp_path / "images.bin", images)
+    jvm.proof("photo_meshes", library, model, tmp_path / "images.bin", tmp_path / "meshes.bin")
+    count = 0
+    with FaceDetector(model, num_threads=1) as detector:
+        for image, found in zip(images, exchange.read_meshes(tmp_path / "meshes.bin", len(images)), strict=True):
+            wanted = detector.detect(image)
+            assert wanted.mesh is not None and wanted.pose is not None and len(found) == len(wanted)
+            np.testing.assert_allclose(found["vertices"], wanted.mesh, rtol=0, atol=1e-3)
+            np.testing.assert_allclose(found["pose"], wanted.pose, rtol=0, atol=1e-2)
+            count += len(found)
+    assert count > 10
 
 
 @pytest.mark.shared_data

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,43 @@ def test_golden_vectors(jvm: toolchain.Jvm, root: Path, tmp_path: Path) -> None:
     found = kotlin_faces(jvm, tmp_path, [case for case, _ in cases])
     for entry, (_, wanted), faces in zip(entries, cases, found, strict=True):
         assert_same_faces(faces, wanted, entry["name"])
+
+
+def golden_meshes(root: Path) -> tuple[bytes, list[exchange.DecodeCase], list[dict[str, Any]]]:
+    """The contents of `mesh.f16`, the cases of tests/golden/mesh.json, and what the file expects of each."""
+    golden = root / "tests" / "golden"
+    entries = {entry["name"]: entry for entry in json.loads((golden / "golden.json").read_text())["cases"]}
+    file = json.loads((golden / "mesh.json").read_text())
+    data = (golden / "golden.bin").read_bytes()
+    cases = []
+    for wanted in file["cases"]:
+        entry = entries[wanted["case"]]
+        case, _ = golden_case(entry, data)
+        tensors, quantization = dict(case.tensors), dict(case.quantization)
+        for name, (text, scale, zero_point) in wanted["tensors"].items():
+            tensors[name] = np.frombuffer(base64.b64decode(text), np.dtype(entry["dtype"]))
+            if entry["dtype"] == "int8":
+                quantization[name] = (scale, zero_point)
+        cases.append(replace(case, tensors=tensors, quantization=quantization))
+    return base64.b64decode(file["basis"]), cases, file["cases"]
+
+
+def assert_golden_mesh(vertices: np.ndarray, poses: np.ndarray, wanted: dict[str, Any]) -> None:
+    """Meshes [N, 468, 3] and poses [N, 3] of a case, of which the file has the first."""
+    right = np.frombuffer(base64.b64decode(wanted["meshes"]), "<f4").reshape(-1, 468, 3)
+    assert len(right) == len(wanted["poses"]) > 0
+    np.testing.assert_allclose(vertices[: len(right)], right, rtol=1e-6, atol=1e-3, err_msg=wanted["case"])
+    np.testing.assert_allclose(poses[: len(right)], wanted["poses"], rtol=0, atol=1e-3, err_msg=wanted["case"])
+
+
+def test_golden_meshes(jvm: toolchain.Jvm, root: Path, tmp_path: Path) -> None:
+    basis, cases, expected = golden_meshes(root)
+    exchange.write_mesh_cases(tmp_path / "cases.bin", basis, cases)
+    jvm.proof("meshes", tmp_path / "cases.bin", tmp_path / "meshes.bin")
+    for wanted, found in zip(expected, exchange.read_meshes(tmp_path / "meshes.bin", len(cases)), strict=True):
+        assert_golden_mesh(found["vertices"], found["pose"], wanted)
+        axes = np.array(wanted["axes"])
+        np.testing.assert_allclose(found["axes"][: len(axes)], axes, rtol=0, atol=1e-5, err_msg=wanted["case"])
 
 
 def test_golden_tables(jvm: toolchain.Jvm, root: Path, tmp_path: Path) -> None:

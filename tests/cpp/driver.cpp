@@ -72,8 +72,9 @@ struct Values {
   }
 };
 
-std::string decode(Cases& cases) {
-  std::string out;
+using Use = void (*)(std::string& out, const std::vector<retinaface::Face>& faces);
+
+void decode_each(Cases& cases, std::string& out, const retinaface::MeshBasis* basis, Use use) {
   const std::string name = "case";
   for (std::int32_t left = cases.next<std::int32_t>(); left > 0; left--) {
     const retinaface::json::Value document = retinaface::json::Reader::parse(cases.text());
@@ -95,16 +96,50 @@ std::string decode(Cases& cases) {
     for (const int stride : spec.strides) {
       const std::string suffix = "_" + std::to_string(stride);
       levels.push_back({tensors.at("score" + suffix).tensor(), tensors.at("box" + suffix).tensor(),
-                        tensors.at("landmark" + suffix).tensor()});
+                        tensors.at("landmark" + suffix).tensor(),
+                        basis ? tensors.at("mesh" + suffix).tensor() : retinaface::Tensor{}});
     }
     const auto faces = retinaface::decode_faces(spec, {spec.input_height, spec.input_width}, levels, height, width,
-                                                scale, score_threshold, iou_threshold);
+                                                scale, score_threshold, iou_threshold, basis);
     put(out, static_cast<std::int32_t>(faces.size()));
+    use(out, faces);
+  }
+}
+
+std::string decode(Cases& cases) {
+  std::string out;
+  decode_each(cases, out, nullptr, [](std::string& to, const std::vector<retinaface::Face>& faces) {
     for (const retinaface::Face& face : faces) {
-      put(out, static_cast<std::int32_t>(face.anchor));
-      put(out, face.score);
-      put(out, face.box);
-      put(out, face.landmarks);
+      put(to, static_cast<std::int32_t>(face.anchor));
+      put(to, face.score);
+      put(to, face.box);
+      put(to, face.landmarks);
+    }
+  });
+  return out;
+}
+
+std::string meshes(Cases& cases) {
+  std::string out;
+  const retinaface::MeshBasis basis(cases.text(), "cases");
+  decode_each(cases, out, &basis, [](std::string& to, const std::vector<retinaface::Face>& faces) {
+    for (const retinaface::Face& face : faces) {
+      for (const float angle : {face.pose.yaw, face.pose.pitch, face.pose.roll}) put(to, angle);
+      for (const float value : face.mesh) put(to, value);
+    }
+  });
+  return out;
+}
+
+// A line for each file: how many coefficients its mesh has, "none", or the error.
+std::string bases(Cases& cases) {
+  std::string out;
+  for (std::int32_t left = cases.next<std::int32_t>(); left > 0; left--) {
+    try {
+      const auto basis = retinaface::read_basis(cases.text(), "model");
+      out += basis ? "ok " + std::to_string(basis->coefficients()) + "\n" : "none\n";
+    } catch (const Error& error) {
+      out += std::string("error ") + error.what() + "\n";
     }
   }
   return out;
@@ -209,6 +244,8 @@ std::string pictures_command(Cases& cases) {
 
 int main(int count, char** arguments) {
   std::map<std::string, std::string (*)(Cases&)> commands = {{"decode", decode},
+                                                             {"meshes", meshes},
+                                                             {"bases", bases},
                                                              {"tables", tables},
                                                              {"inputs", inputs},
                                                              {"shapes", shapes},

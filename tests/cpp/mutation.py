@@ -32,6 +32,16 @@ class Mutant:
 
 
 MUTANTS = (
+    Mutant("mesh.hpp", "2 * (w * z - x * y)", "2 * (x * y - w * z)"),
+    Mutant("mesh.hpp", "2 * (x * z - w * y)", "2 * (x * z + w * y)"),
+    Mutant("mesh.hpp", "-degrees(std::asin(up))", "degrees(std::asin(up))"),
+    Mutant("mesh.hpp", "std::sqrt((box[2] - box[0]) * (box[3] - box[1]))", "(box[2] - box[0]) * (box[3] - box[1])"),
+    Mutant("mesh.hpp", "std::isnan(coefficient) ? 0.0f : ", ""),
+    Mutant("mesh.hpp", "coefficient, -1e3f, 1e3f", "coefficient, -1e4f, 1e4f"),
+    Mutant("mesh.hpp", "double{numbers_[i]} - middle[i % 3]", "double{numbers_[i]}"),
+    Mutant("mesh.hpp", "rows < 2 || ", ""),
+    Mutant("mesh.hpp", "if (!has_entry(model, kMeshFile)) return std::nullopt;", ""),
+    Mutant("decode.hpp", "placed(units, candidate.decoded, scale)", "placed(units, candidate.box, scale)"),
     Mutant("decode.hpp", "std::log(1000.0 / 16)", "std::log(1000.0 / 15)"),
     Mutant("decode.hpp", "static_cast<double>(exponent))) * 0.5f", "static_cast<double>(exponent))) * 0.4999f"),
     Mutant("decode.hpp", "* scale >= wanted) return q", "* scale > wanted) return q"),
@@ -96,6 +106,11 @@ def first_failure(file: str, driver: build.Driver, folder: Path) -> str | None:
             ("the largest box", lambda: arithmetic.test_the_largest_box(driver, folder)),
             ("scores around the threshold", lambda: arithmetic.test_scores_around_the_threshold(driver, folder)),
             ("golden vectors", lambda: arithmetic.test_golden_vectors(driver, build.ROOT, folder)),
+            ("golden meshes", lambda: arithmetic.test_golden_meshes(driver, build.ROOT, folder)),
+        ],
+        "mesh.hpp": [
+            ("golden meshes", lambda: arithmetic.test_golden_meshes(driver, build.ROOT, folder)),
+            ("models with a mesh", lambda: strangers.test_bases_of_models(driver, folder)),
         ],
         "letterbox.hpp": [
             ("shapes", lambda: arithmetic.test_shapes(driver, build.ROOT, folder)),
@@ -129,7 +144,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         unchanged = compiled(build.ROOT / "cpp", True)
-        for file in ("decode.hpp", "letterbox.hpp", ""):
+        for file in ("decode.hpp", "letterbox.hpp", "mesh.hpp", ""):
             if failed := first_failure(file, unchanged, folder):
                 sys.exit(f"mutation: the unchanged code fails already: {failed}")
         for i, mutant in enumerate(MUTANTS):

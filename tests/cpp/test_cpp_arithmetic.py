@@ -40,6 +40,15 @@ def test_golden_vectors(driver: Driver, root: Path, tmp_path: Path) -> None:
         kotlin.assert_same_faces(faces, wanted, entry["name"])
 
 
+def test_golden_meshes(driver: Driver, root: Path, tmp_path: Path) -> None:
+    basis, cases, expected = kotlin.golden_meshes(root)
+    exchange.write_mesh_cases(tmp_path / "cases.bin", basis, cases)
+    driver("meshes", tmp_path / "cases.bin", tmp_path / "meshes.bin")
+    mesh = np.dtype([("pose", "<f4", 3), ("vertices", "<f4", (468, 3))])
+    for wanted, found in zip(expected, exchange.read_meshes(tmp_path / "meshes.bin", len(cases), mesh), strict=True):
+        kotlin.assert_golden_mesh(found["vertices"], found["pose"], wanted)
+
+
 @pytest.fixture(scope="module")
 def random_cases() -> list[tuple[exchange.DecodeCase, np.ndarray]]:
     random = np.random.default_rng(20261129)

@@ -16,6 +16,7 @@ import pytest
 from benchmarks import cpp_speed
 from tests.cpp import build
 from tests.tflite import fuzz
+from tests.tflite.conftest import build_mesh_model
 from tflite.detector import FaceDetector
 from tflite.postprocess import Detections
 from tflite.results import faces_json
@@ -44,8 +45,8 @@ def files(twenty: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) ->
     return paths
 
 
-def run_program(program: Path, model: Path, files: list[Path]) -> dict[str, list[dict[str, object]]]:
-    done = build.run([program, "--model", model, *files], **SANITIZER)
+def run_program(program: Path, model: Path, files: list[Path], *flags: str) -> dict[str, list[dict[str, object]]]:
+    done = build.run([program, "--model", model, *flags, *files], **SANITIZER)
     assert done.returncode == 0, done.stderr
     assert "ERROR: " not in done.stderr and "runtime error" not in done.stderr, done.stderr
     faces = json.loads(done.stdout)
@@ -63,6 +64,32 @@ def test_faces_of_twenty_pictures(program: Path, files: list[Path], name: str) -
             assert_python_faces(faces[str(path)], detector.detect(path), f"{name}, {path.name}")
     counts = [len(faces[str(path)]) for path in files]
     assert counts[9] == 1 and max(counts) >= 8
+
+
+@pytest.fixture(scope="module")
+def mesh_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with a mesh."""
+    path = tmp_path_factory.mktemp("model") / "mesh.tflite"
+    path.write_bytes(build_mesh_model())
+    return path
+
+
+def test_meshes_and_poses(program: Path, files: list[Path], mesh_model: Path) -> None:
+    pictures = files[1::2]  # those without loss
+    faces = run_program(program, mesh_model, pictures, "--mesh", "--pose")
+    meshes = 0
+    with FaceDetector(mesh_model, num_threads=1) as detector:
+        for path in pictures:
+            wanted = detector.detect(path)
+            assert_python_faces(faces[str(path)], wanted, path.name)
+            for face, expected in zip(faces[str(path)], wanted.to_list(mesh=True, pose=True), strict=True):
+                np.testing.assert_allclose(face["mesh"], expected["mesh"], rtol=1e-6, atol=0.0101, err_msg=path.name)
+                assert isinstance(face["pose"], dict) and list(face["pose"]) == ["yaw", "pitch", "roll"]
+                angles = list(face["pose"].values())
+                np.testing.assert_allclose(angles, list(expected["pose"].values()), rtol=0, atol=0.0101)
+                meshes += 1
+    assert meshes > 20
+    assert set(run_program(program, mesh_model, pictures[:1])[str(pictures[0])][0]) == {"box", "score", "landmarks"}
 
 
 @pytest.mark.shared_data
@@ -99,6 +126,7 @@ def test_errors_are_one_line(program: Path, files: list[Path], tmp_path: Path) -
         (["--model", files[0], files[0]], "not a TFLite model"),
         (["--model", model, "--threads", "none", files[0]], "expected a number from 1 to 256"),
         (["--model", model, "--faces", "1", files[0]], "unknown flag --faces"),
+        (["--model", model, "--pose", files[0]], "has no mesh, expected a model with one for --pose"),
         (["--model", model, cut], "expected a complete picture"),
         (["--model", model, model], "neither JPEG nor PNG"),
     )

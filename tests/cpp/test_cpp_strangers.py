@@ -17,6 +17,7 @@ from PIL import Image
 from tests.cpp.build import Driver, write_texts
 from tests.tflite import fuzz
 from tflite.images import read_image
+from tflite.mesh import MESH_FILE, read_basis
 from tflite.shipped import find_model
 from tflite.spec import SPEC_FILE, ModelSpec, SpecError, attach_spec, read_spec
 
@@ -113,6 +114,43 @@ def test_archives_that_ask_for_too_much(driver: Driver, tmp_path: Path) -> None:
     bomb = fuzz.with_metadata(FLATBUFFER, json.dumps({**spec, "anchor_sizes": [[8] * 17] * 3}).encode())
     files = [large, deep, bomb, b"", b"TFL3", FLATBUFFER]
     assert all(line.startswith("error") for line in answers(driver, tmp_path, "metadata", files))
+
+
+def python_basis_line(model: bytes) -> str:
+    """What the C++ driver must say of the mesh of a model file."""
+    try:
+        basis = read_basis(model)
+    except SpecError:
+        return "error"
+    return f"ok {basis.coefficients}" if basis else "none"
+
+
+def test_bases_of_models(driver: Driver, tmp_path: Path) -> None:
+    """Whole ones, of other sizes, not finite; damaged archives: no crash, and nearly always Python's answer."""
+    chance = random.Random(11)
+    plain = attach_spec(FLATBUFFER, ModelSpec())
+    contents = [bytes(size) for size in (2 * 2808, 5 * 2808, 65 * 2808, 0, 2808, 5615, 66 * 2808)]
+    contents.append(bytes(2808) + b"\x00\x7c" + bytes(2806))
+    models = [plain, FLATBUFFER, b""]
+    for data in contents:
+        for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            buffer = io.BytesIO(plain)
+            with zipfile.ZipFile(buffer, "a", method) as archive:
+                archive.writestr(MESH_FILE, data)
+            models.append(buffer.getvalue())
+    lines = answers(driver, tmp_path, "bases", models)
+    assert lines[2] == "none"  # Python reads no basis of what is no archive
+    for model, line in zip(models[3:], lines[3:], strict=True):
+        assert line.split(":")[0].removesuffix(" model") == python_basis_line(model), line
+    assert len({line for line in lines if line.startswith("ok")}) == 3
+    damaged = [fuzz.mutate(models[3 + i % 4], chance, start=len(FLATBUFFER)) for i in range(COUNT // 4)]
+    accepted = [model for model in damaged if python_line(model) is not None]
+    lines = answers(driver, tmp_path, "bases", accepted)
+    same = [
+        line.split(":")[0].removesuffix(" model") == python_basis_line(m)
+        for line, m in zip(lines, accepted, strict=True)
+    ]
+    assert len(same) > 50 and sum(same) > 0.9 * len(same)
 
 
 @pytest.fixture(scope="module")

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.tflite.stub import stub  # noqa: F401  # a fixture of these tests
+from tflite.mesh import MeshBasis, attach_basis, basis_from_bytes
 from tflite.spec import ModelSpec, attach_spec
 
 HEIGHT, WIDTH = 64, 96
 
 
-def build_model(height: int, width: int, int8: bool, fixed: bool = False) -> bytes:
+def build_model(height: int, width: int, int8: bool, fixed: bool = False, mesh: int = 0) -> bytes:
     """A .tflite flatbuffer: one pooled 1×1 conv per output.
 
     An anchor's logit is 20·(mean brightness of its cell / 127 − 0.5) + 2 for the first anchor of a cell, 2 less for the
     second; box and landmark deltas depend a little on the channels, so that no output is constant. `fixed`: with a
-    view in between, whose shapes are constants.
+    view in between, whose shapes are constants. `mesh`: coefficients of an anchor, 0 for a model without.
     """
     import tensorflow as tf
 
     random = np.random.default_rng(7)
     weights = {}
     for stride in (8, 16, 32):
-        for kind, channels in (("score", 2), ("box", 8), ("landmark", 20)):
+        for kind, channels in (("score", 2), ("box", 8), ("landmark", 20), ("mesh", 2 * mesh)):
+            if not channels:
+                continue
             kernel = random.normal(0, 0.004, (1, 1, 3, channels))
             bias = random.normal(0, 0.2, channels)
             if kind == "score":
@@ -54,6 +59,20 @@ def build_model(height: int, width: int, int8: bool, fixed: bool = False) -> byt
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
     return converter.convert()
+
+
+def golden_basis() -> MeshBasis:
+    """That of tests/golden: four coefficients."""
+    text = (Path(__file__).resolve().parent.parent / "golden" / "mesh.json").read_text(encoding="utf-8")
+    return basis_from_bytes(base64.b64decode(json.loads(text)["basis"]), "golden")
+
+
+def build_mesh_model() -> bytes:
+    """An int8 model of 64×96 pixels with metadata and a mesh, whose shapes are `golden_basis`."""
+    basis = golden_basis()
+    spec = ModelSpec(input_height=HEIGHT, input_width=WIDTH, quantization="int8", score_threshold=0.02, source="tests")
+    flatbuffer = build_model(HEIGHT, WIDTH, int8=True, mesh=basis.coefficients)
+    return attach_basis(attach_spec(flatbuffer, spec), basis)
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ const nextFaces = (page, fits = () => true) =>
             if (!test(name)) return;
             document.removeEventListener('faces', listen);
             resolve({
-              faces,
+              faces: faces.map((face) => ({ ...face, mesh: face.mesh?.length })),
               name,
               total,
               milliseconds,
@@ -199,6 +199,32 @@ for (const name of /** @type {const} */ (['chromium', 'firefox'])) {
       await context.close();
     });
 
+    test('a model with a mesh: drawn and saved on request', async () => {
+      const { context, page, errors } = await visit(browser, served.address);
+      await ready(page);
+      assert.equal(await page.locator('#dense').isVisible(), false);
+      await page.setInputFiles('#own', fileURLToPath(new URL(`${EXPECTED}/tiny_mesh.tflite`, ROOT)));
+      await page.locator('#dense').waitFor();
+      const wanted = pictures[9].models['tiny_mesh.tflite'];
+      const [result] = await Promise.all([nextFaces(page), page.setInputFiles('#files', picture(9))]);
+      assert.equal(result.faces.length, wanted.faces.length);
+      assert.equal(result.faces[0].mesh, 3 * 468);
+      const shown = () => page.evaluate(() => document.getElementById('picture').toDataURL());
+      const drawings = [await shown()];
+      const [dense] = Object.values(await savedFaces(page))[0];
+      assert.equal(dense.mesh.length, 468);
+      dense.mesh.flat().forEach((value, i) => assert.ok(Math.abs(value - wanted.meshes[0][i]) < 0.006));
+      assert.deepEqual(Object.keys(dense.pose), ['yaw', 'pitch', 'roll']);
+      for (const id of ['mesh', 'pose']) {
+        await page.uncheck(`#${id}`);
+        drawings.push(await shown());
+      }
+      assert.equal(new Set(drawings).size, 3);
+      assert.deepEqual(Object.keys(Object.values(await savedFaces(page))[0][0]), ['box', 'score', 'landmarks']);
+      assert.deepEqual(errors, []);
+      await context.close();
+    });
+
     test('the camera refused, and no camera, in words', async () => {
       for (const [kind, options, message] of /** @type {const} */ ([
         ['refused', REFUSING[name], 'The camera was refused. Allow it in the browser’s site settings, then try again.'],
@@ -250,18 +276,7 @@ for (const name of /** @type {const} */ (['chromium', 'firefox'])) {
         const video = /** @type {HTMLVideoElement} */ (document.getElementById('video'));
         return { seconds: video.duration, width: video.videoWidth };
       });
-      const seen = await page.evaluate(async () => {
-        const saved = new Promise((resolve) => {
-          const make = URL.createObjectURL;
-          URL.createObjectURL = (blob) => {
-            blob.text().then(resolve);
-            return make(blob);
-          };
-        });
-        document.getElementById('save-faces').click();
-        return saved;
-      });
-      const faces = Object.entries(JSON.parse(seen));
+      const faces = Object.entries(await savedFaces(page));
       const { frames } = await json(`${EXPECTED}/camera.json`);
       const right = faces.filter(([key, found]) => {
         const [, seconds] = /^camera\.webm#t=(\d+\.\d{3})$/.exec(key);
@@ -306,6 +321,23 @@ for (const name of /** @type {const} */ (['chromium', 'firefox'])) {
       await context.close();
     });
   });
+}
+
+/** What the button saves, also in Firefox, which reports no downloads to the tests. */
+async function savedFaces(page) {
+  const text = await page.evaluate(async () => {
+    const make = URL.createObjectURL;
+    const saved = new Promise((resolve) => {
+      URL.createObjectURL = (blob) => {
+        blob.text().then(resolve);
+        return make(blob);
+      };
+    });
+    document.getElementById('save-faces').click();
+    URL.createObjectURL = make;
+    return saved;
+  });
+  return JSON.parse(text);
 }
 
 /** What the two buttons save. Firefox reports no downloads to the tests. */

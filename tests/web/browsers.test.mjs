@@ -104,6 +104,17 @@ for (const name of /** @type {const} */ (['chromium', 'firefox'])) {
             assert.ok(Math.abs(face.score - got.faces[k].score) < 1e-4);
             figure.faces++;
           });
+          (answer.meshes ?? []).forEach((mesh, k) => {
+            mesh.forEach((value, j) => {
+              const difference = Math.abs(value - got.meshes[k][j]);
+              assert.ok(difference <= Math.max(1e-3, 1e-6 * Math.abs(value)), `${pictures[i].file}, mesh ${k}: ${j}`);
+              figure.vertices = Math.max(figure.vertices ?? 0, difference);
+            });
+            ['yaw', 'pitch', 'roll'].forEach((name, j) => {
+              assert.ok(Math.abs(answer.poses[k][j] - got.faces[k].pose[name]) < 1e-2);
+            });
+            figure.meshes = (figure.meshes ?? 0) + 1;
+          });
         }
       }
       for (const [model, figure] of Object.entries(figures)) {
@@ -119,6 +130,7 @@ for (const name of /** @type {const} */ (['chromium', 'firefox'])) {
       assert.equal(pictures.length, 20);
       const figures = await compare(page, pictures.length, true);
       for (const { file } of await json('web_demo/dist/models.json')) assert.ok(figures[file].faces >= 20, file);
+      assert.ok(figures['tiny_mesh.tflite'].meshes >= 20);
     });
 
     test('the same without relaxed SIMD', async () => {

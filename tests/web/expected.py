@@ -4,10 +4,12 @@
 
 - `random_cases.bin`, `random_faces.bin`: 2,000 random network outputs and their faces; `nms_cases.bin`, `nms_kept.bin`;
   `letterbox_cases.bin`, `letterbox_pixels.bin`: in the formats of tests/android/exchange.py.
-- `specs.json`: damaged metadata, and whether Python takes it; `zips.json`: model files with damaged archives, likewise.
+- `specs.json`: damaged metadata, and whether Python takes it; `zips.json`: model files with damaged archives, likewise;
+  `bases.json`: with damaged archives whose metadata can be read, and how many coefficients their meshes have.
 - `pictures/`, `pictures.json`: 20 pictures; for each model the sha256 of the network's input and of its outputs (in the
-  order of their names) at the model's own shape and, where the model takes it, at the picture's; and the faces.
-- `tiny_*.tflite`: models of 64×96 pixels, int8, float32, and of that shape only, part of `pictures.json`.
+  order of their names) at the model's own shape and, where the model takes it, at the picture's; and the faces, the
+  first with their meshes where the model has one.
+- `tiny_*.tflite`: models of 64×96 pixels, int8, float32, of that shape only, and with a mesh, part of `pictures.json`.
 - `camera.y4m`, `camera.webm`, `camera.json`: 60 frames in which a face moves, each with its number in black and white
   squares, and the box that Python finds.
 """
@@ -36,9 +38,10 @@ import exchange  # noqa: E402  (found through the path set above, as are the nex
 import test_android_parity as parity  # noqa: E402
 
 from tests.tflite import fuzz  # noqa: E402
-from tests.tflite.conftest import HEIGHT, WIDTH, build_model  # noqa: E402
+from tests.tflite.conftest import HEIGHT, WIDTH, build_mesh_model, build_model, golden_basis  # noqa: E402
 from tflite.detector import FaceDetector  # noqa: E402
 from tflite.interpreter import load_interpreter, resize, tensor_details  # noqa: E402
+from tflite.mesh import attach_basis, read_basis  # noqa: E402
 from tflite.nms import nms  # noqa: E402
 from tflite.preprocess import apply_table, input_table, letterbox  # noqa: E402
 from tflite.shapes import auto_shape  # noqa: E402
@@ -48,6 +51,7 @@ DEMO = ROOT / "web_demo"
 MEAN = (104.0, 117.5, 123.0)
 SQUARE = 32  # pixels of a bit of the camera's frame number
 BITS = 7  # six of the number, one of parity
+MESHES = 2  # faces of a picture whose meshes are written
 
 
 def write_random(folder: Path) -> None:
@@ -126,6 +130,35 @@ def write_specs(folder: Path, model: bytes) -> None:
     (folder / "zips.json").write_text(json.dumps(zips))
 
 
+def write_bases(folder: Path, model: bytes) -> None:
+    """Whole and damaged archives with a mesh; 0 coefficients where there is none, -1 where Python refuses it."""
+    chance = random.Random(16)
+    stub = fuzz.split(model)[0][:64]
+    basis = golden_basis()
+    plain = attach_spec(stub, read_spec(model))
+    packed = io.BytesIO(plain)
+    with zipfile.ZipFile(packed, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("mesh.f16", basis.to_bytes())
+    files = [attach_basis(plain, basis), packed.getvalue(), plain]
+    for size in (0, 2808, 5615, 66 * 2808):
+        other = io.BytesIO(plain)
+        with zipfile.ZipFile(other, "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("mesh.f16", bytes(size))
+        files.append(other.getvalue())
+    # The archive's directory, where a byte means most, and its members.
+    files += [fuzz.mutate(files[i % 2], chance, start=len(files[i % 2]) - 200 if i % 4 else 64) for i in range(300)]
+    entries = []
+    for data in files:
+        if accepted(read_spec, data):
+            try:
+                found = read_basis(data)
+                coefficients = found.coefficients if found else 0
+            except SpecError:
+                coefficients = -1
+            entries.append({"file": base64.b64encode(data).decode(), "coefficients": coefficients})
+    (folder / "bases.json").write_text(json.dumps(entries))
+
+
 def portrait() -> np.ndarray:
     """uint8 BGR: Grace Hopper, in the public domain."""
     return np.asarray(Image.open(DEMO / "example.jpg").convert("RGB"))[..., ::-1]
@@ -171,15 +204,18 @@ class Expectation:
 
     def of(self, image: np.ndarray) -> dict[str, Any]:
         own = self.spec.input_height, self.spec.input_width
-        faces = self.detector.detect(np.ascontiguousarray(image)).to_list()
-        answer = {**self.at(image, *own), "faces": faces}
+        faces = self.detector.detect(np.ascontiguousarray(image))
+        answer = {**self.at(image, *own), "faces": faces.to_list()}
+        if faces.mesh is not None and faces.pose is not None:
+            answer["meshes"] = [mesh.reshape(-1).tolist() for mesh in faces.mesh[:MESHES]]
+            answer["poses"] = faces.pose[:MESHES].tolist()
         if self.name.startswith("retinaface_"):  # no constant of a shipped file holds a height or a width
             answer["auto"] = self.at(image, *auto_shape(*image.shape[:2], *own))
         return answer
 
 
 def write_tiny(folder: Path) -> list[Path]:
-    """Models with inputs that are no squares, two of them float32, one of which runs at its own shape only."""
+    """Models with inputs that are no squares, two float32, one of which runs at its own shape only, one with a mesh."""
     paths = []
     for kind, fixed in (("int8", False), ("float32", False), ("float32", True)):
         spec = ModelSpec(
@@ -188,7 +224,9 @@ def write_tiny(folder: Path) -> list[Path]:
         path = folder / f"tiny_{kind}{'_fixed' if fixed else ''}.tflite"
         path.write_bytes(attach_spec(build_model(HEIGHT, WIDTH, kind == "int8", fixed), spec))
         paths.append(path)
-    return paths
+    path = folder / "tiny_mesh.tflite"
+    path.write_bytes(build_mesh_model())
+    return [*paths, path]
 
 
 def write_pictures(folder: Path, models: list[Path]) -> None:
@@ -242,6 +280,7 @@ def main() -> None:
     write_nms(folder)
     write_letterboxes(folder)
     write_specs(folder, default.read_bytes())
+    write_bases(folder, default.read_bytes())
     write_pictures(folder, [*shipped, *write_tiny(folder)])
     write_camera(folder, default)
     print(f"{folder}: {sum(path.stat().st_size for path in folder.rglob('*')) / 1e6:.1f} MB")

@@ -11,14 +11,12 @@ const blobOf = async (address) => (await fetch(address)).blob();
 
 /** Digests of the network's input and outputs for one picture, and how many values the outputs have. */
 async function outputsAt(dist, wasm, bytes, spec, height, width, image) {
+  const { sidesOf } = await import(`${dist}detector.js`);
   const { readSignature, withSides } = await import(`${dist}flatbuffer.js`);
   const { Letterbox, applyTable, inputTable } = await import(`${dist}letterbox.js`);
   const { Interpreter } = await import(`${dist}litert.js`);
-  const sides = new Map([['image', [height, width]]]);
-  for (const stride of spec.strides) {
-    for (const kind of ['score', 'box', 'landmark']) sides.set(`${kind}_${stride}`, [height / stride, width / stride]);
-  }
-  const model = withSides(bytes, readSignature(bytes, 'model'), sides);
+  const own = readSignature(bytes, 'model');
+  const model = withSides(bytes, own, sidesOf({ ...spec, inputHeight: height, inputWidth: width }, own));
   const signature = readSignature(model, 'model');
   const interpreter = new Interpreter(model, signature, wasm, 'model');
   const letterbox = new Letterbox(image.height, image.width, height, width, spec.mean, spec.antialias);
@@ -59,7 +57,9 @@ export async function answers(dist, expected, pictures, models) {
     const { spec } = detector;
     for (const [i, image] of images.entries()) {
       const own = await outputsAt(dist, wasm, bytes, spec, spec.inputHeight, spec.inputWidth, image);
-      result[i][name] = { ...own, faces: detector.detect(image) };
+      const faces = detector.detect(image);
+      const meshes = faces.slice(0, pictures[i].models[name].meshes?.length ?? 0).map(({ mesh }) => Array.from(mesh));
+      result[i][name] = { ...own, faces: faces.map(({ mesh, ...face }) => face), meshes };
       const [height, width] = autoShape(image.height, image.width, spec.inputHeight, spec.inputWidth);
       if (pictures[i].models[name].auto) {
         result[i][name].auto = await outputsAt(dist, wasm, bytes, spec, height, width, image);

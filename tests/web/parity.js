@@ -5,11 +5,14 @@
 
 const PIXELS = 1e-4; // tolerance of boxes and points, or 1e-6 of the value where it is larger than 100
 const SCORES = 1e-6;
+const VERTICES = 1e-3; // tolerance of meshes in pixels, or 1e-6 of the value where it is larger than 1,000
+const DEGREES = 1e-3;
+const AXES = 1e-5;
 const WIDTHS = { score: 1, box: 4, landmark: 10 };
 
 /** Import the demo's modules from where they lie. */
 export async function load(base) {
-  const names = ['anchors', 'decode', 'flatbuffer', 'letterbox', 'nms', 'postprocess', 'shapes', 'spec'];
+  const names = ['anchors', 'decode', 'flatbuffer', 'letterbox', 'mesh', 'nms', 'postprocess', 'shapes', 'spec'];
   const modules = await Promise.all(names.map((name) => import(new URL(`${name}.js`, base).href)));
   return Object.assign({}, ...modules);
 }
@@ -65,8 +68,8 @@ function compare(found, wanted, name) {
   return worst;
 }
 
-/** Decode and NMS of one network output. */
-function facesOf(modules, spec, infos, outputs, threshold, overlap, image, scale) {
+/** Decode and NMS of one network output, with meshes where there is a decoder of them. */
+function facesOf(modules, { spec, infos, outputs, threshold, overlap, image, scale }, meshes) {
   const candidates = new modules.Decoder(spec, infos, 'case').decode(outputs, threshold);
   check(
     candidates.anchors.every((anchor, i) => i === 0 || anchor > candidates.anchors[i - 1]),
@@ -74,12 +77,46 @@ function facesOf(modules, spec, infos, outputs, threshold, overlap, image, scale
   );
   return {
     candidates,
-    faces: modules.selectFaces(candidates, spec, image, scale, overlap),
+    faces: modules.selectFaces(
+      candidates,
+      spec,
+      image,
+      scale,
+      overlap,
+      meshes && ((anchor, box) => meshes.decode(outputs, anchor, box, scale)),
+    ),
   };
 }
 
-function shape(spec, stride, anchors, kind) {
-  return [1, Math.ceil(spec.inputHeight / stride), Math.ceil(spec.inputWidth / stride), anchors * WIDTHS[kind]];
+function shape(spec, stride, anchors, width) {
+  return [1, Math.ceil(spec.inputHeight / stride), Math.ceil(spec.inputWidth / stride), anchors * width];
+}
+
+const product = (sides) => sides.reduce((a, b) => a * b);
+
+/** A case of golden.json with its tensors. */
+function goldenCase(entry, data) {
+  const spec = {
+    inputHeight: entry.input[0],
+    inputWidth: entry.input[1],
+    strides: entry.strides,
+    anchorSizes: entry.anchor_sizes,
+    variances: entry.variances,
+    maxCandidates: entry.max_candidates,
+    maxFaces: entry.max_faces,
+  };
+  const infos = new Map();
+  const outputs = new Map();
+  const Type = entry.dtype === 'int8' ? Int8Array : Float32Array;
+  for (const [name, [offset, scale, zeroPoint]] of Object.entries(entry.tensors)) {
+    const [kind, stride] = name.split('_');
+    const info = { shape: shape(spec, Number(stride), 2, WIDTHS[kind]), type: entry.dtype, scale, zeroPoint };
+    infos.set(name, info);
+    outputs.set(name, new Type(data, offset, product(info.shape)));
+  }
+  const image = { height: entry.image[0], width: entry.image[1] };
+  const { score_threshold: threshold, iou_threshold: overlap, scale } = entry;
+  return { spec, infos, outputs, threshold, overlap, image, scale, Type };
 }
 
 /** tests/golden: `index` is golden.json, `data` golden.bin. */
@@ -87,43 +124,12 @@ export function golden(modules, index, data) {
   let worst = 0;
   let faces = 0;
   for (const entry of index.cases) {
-    const spec = {
-      inputHeight: entry.input[0],
-      inputWidth: entry.input[1],
-      strides: entry.strides,
-      anchorSizes: entry.anchor_sizes,
-      variances: entry.variances,
-      maxCandidates: entry.max_candidates,
-      maxFaces: entry.max_faces,
-    };
-    const infos = new Map();
-    const outputs = new Map();
-    for (const [name, [offset, scale, zeroPoint]] of Object.entries(entry.tensors)) {
-      const [kind, stride] = name.split('_');
-      const info = {
-        shape: shape(spec, Number(stride), 2, kind),
-        type: entry.dtype,
-        scale,
-        zeroPoint,
-      };
-      infos.set(name, info);
-      const Type = entry.dtype === 'int8' ? Int8Array : Float32Array;
-      outputs.set(
-        name,
-        new Type(
-          data,
-          offset,
-          info.shape.reduce((a, b) => a * b),
-        ),
-      );
-    }
+    const golden = goldenCase(entry, data);
     entry.min_quantized.forEach((least, i) => {
-      const found = modules.minQuantizedScore(entry.score_threshold, infos.get(`score_${entry.strides[i]}`));
+      const found = modules.minQuantizedScore(entry.score_threshold, golden.infos.get(`score_${entry.strides[i]}`));
       check(found === least, `${entry.name}: smallest score ${found}, expected ${least}`);
     });
-    const image = { height: entry.image[0], width: entry.image[1] };
-    const settings = [entry.score_threshold, entry.iou_threshold, image, entry.scale];
-    const { candidates, faces: found } = facesOf(modules, spec, infos, outputs, ...settings);
+    const { candidates, faces: found } = facesOf(modules, golden);
     const { expected } = entry;
     check(
       candidates.anchors.length === expected.candidates,
@@ -165,6 +171,56 @@ export function golden(modules, index, data) {
   return { cases: index.cases.length, faces, worst };
 }
 
+const fromBase64 = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+
+/** tests/golden/mesh.json: meshes, poses and axes of the first faces of some cases of golden.json. */
+export function meshes(modules, file, index, data) {
+  const basis = new modules.MeshBasis(fromBase64(file.basis), 'golden');
+  const worst = { pixels: 0, degrees: 0 };
+  let faces = 0;
+  for (const entry of file.cases) {
+    const golden = goldenCase(
+      index.cases.find(({ name }) => name === entry.case),
+      data,
+    );
+    for (const [name, [text, scale, zeroPoint]] of Object.entries(entry.tensors)) {
+      const sides = shape(golden.spec, Number(name.split('_')[1]), 2, basis.coefficients);
+      const type = golden.Type === Int8Array ? 'int8' : 'float32';
+      golden.infos.set(name, { shape: sides, type, scale, zeroPoint });
+      golden.outputs.set(name, new golden.Type(fromBase64(text).buffer));
+    }
+    const decoder = new modules.MeshDecoder(basis, golden.spec, golden.infos, 'golden');
+    const { faces: found } = facesOf(modules, golden, decoder);
+    const wanted = new Float32Array(fromBase64(entry.meshes).buffer);
+    const size = wanted.length / entry.poses.length;
+    entry.poses.forEach((angles, i) => {
+      const { mesh, pose } = found[i];
+      check(mesh.length === size, `${entry.case}: a mesh of ${mesh.length} values, expected ${size}`);
+      mesh.forEach((value, k) => {
+        const right = wanted[i * size + k];
+        const difference = Math.abs(value - right);
+        const off = !(difference <= Math.max(VERTICES, 1e-6 * Math.abs(right)));
+        check(!off, `${entry.case}, face ${i}, value ${k}: ${value}, expected ${right}`);
+        if (Math.abs(right) < 1000) worst.pixels = Math.max(worst.pixels, difference);
+      });
+      angles.forEach((angle, k) => {
+        const difference = Math.abs([pose.yaw, pose.pitch, pose.roll][k] - angle);
+        check(
+          difference <= DEGREES,
+          `${entry.case}, face ${i}, angle ${k}: ${Object.values(pose)}, expected ${angles}`,
+        );
+        worst.degrees = Math.max(worst.degrees, difference);
+      });
+      const axes = modules.poseAxes(pose).flat();
+      entry.axes[i].flat().forEach((value, k) => {
+        check(Math.abs(axes[k] - value) <= AXES, `${entry.case}, face ${i}: axes ${axes}, expected ${entry.axes[i]}`);
+      });
+      faces++;
+    });
+  }
+  return { cases: file.cases.length, faces, ...worst };
+}
+
 /** 2,000 random outputs: random_cases.bin and random_faces.bin. */
 export function randomOutputs(modules, casesFile, facesFile) {
   const cases = new Reader(casesFile);
@@ -187,14 +243,14 @@ export function randomOutputs(modules, casesFile, facesFile) {
       const [quantizationScale, zeroPoint] = [cases.float(), cases.int()];
       const anchors = spec.anchorSizes[spec.strides.indexOf(Number(stride))].length;
       infos.set(name, {
-        shape: shape(spec, Number(stride), anchors, kind),
+        shape: shape(spec, Number(stride), anchors, WIDTHS[kind]),
         type,
         scale: quantizationScale,
         zeroPoint,
       });
       outputs.set(name, type === 'int8' ? new Int8Array(cases.bytes(size).buffer) : cases.floats(size));
     });
-    const { faces: found } = facesOf(modules, spec, infos, outputs, threshold, overlap, image, scale);
+    const { faces: found } = facesOf(modules, { spec, infos, outputs, threshold, overlap, image, scale });
     worst = Math.max(worst, compare(found, faceList(answers), `case ${number}`));
     faces += found.length;
   }
@@ -262,8 +318,11 @@ export function letterboxes(modules, casesFile, pixelsFile) {
 export async function all(modules, fetchFile, expected) {
   const json = async (path) => JSON.parse(new TextDecoder().decode(await fetchFile(path)));
   const files = (...names) => Promise.all(names.map((name) => fetchFile(`${expected}/${name}`)));
+  const index = await json('tests/golden/golden.json');
+  const data = await fetchFile('tests/golden/golden.bin');
   return {
-    golden: golden(modules, await json('tests/golden/golden.json'), await fetchFile('tests/golden/golden.bin')),
+    golden: golden(modules, index, data),
+    meshes: meshes(modules, await json('tests/golden/mesh.json'), index, data),
     random: randomOutputs(modules, ...(await files('random_cases.bin', 'random_faces.bin'))),
     nms: suppression(modules, ...(await files('nms_cases.bin', 'nms_kept.bin'))),
     letterbox: letterboxes(modules, ...(await files('letterbox_cases.bin', 'letterbox_pixels.bin'))),

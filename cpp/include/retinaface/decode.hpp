@@ -1,4 +1,4 @@
-// From the nine output tensors to faces: integer threshold, decode of the survivors, non-maximum suppression.
+// From the output tensors to faces: integer threshold, decode of the survivors, non-maximum suppression, meshes.
 //
 // The arithmetic is float32 in the order written here; only `exp` runs in double and is rounded. Compile with
 // -ffp-contract=off (the CMake target says so): a fused multiply-add rounds once where the contract rounds twice.
@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "retinaface/letterbox.hpp"
+#include "retinaface/mesh.hpp"
 #include "retinaface/spec.hpp"
 
 namespace retinaface {
@@ -23,6 +24,8 @@ struct Face {
   float score = 0;                    // probability
   std::array<float, 10> landmarks{};  // x y of left eye, right eye, nose, left and right mouth corner; not clipped
   int anchor = 0;                     // index of the anchor it comes from
+  std::vector<float> mesh{};          // x y z of 468 vertices, picture pixels, not clipped; empty without a mesh
+  Pose pose{};                        // 0 without a mesh
 };
 
 // One output tensor [1, rows, columns, anchors · values]: int8 with value = (q − zero point) · scale, or float32.
@@ -40,6 +43,7 @@ struct Tensor {
 
 struct Level {
   Tensor score, box, landmark;
+  Tensor mesh{};  // of a model that has one
 };
 
 constexpr int kValuesOfScore = 1, kValuesOfBox = 4, kValuesOfLandmark = 10;
@@ -69,6 +73,7 @@ struct Candidate {
   std::size_t index;    // within the level
   std::array<float, 4> box;
   std::array<float, 10> landmarks;
+  std::array<float, 4> decoded;  // the box in input pixels
 };
 
 // By logit, highest first; equal ones by anchor.
@@ -81,7 +86,7 @@ inline std::vector<Candidate> above(const Spec& spec, Shape input, const std::ve
   std::vector<Candidate> found;
   std::size_t first = 0;
   const auto add = [&](std::size_t level, std::size_t index) {
-    found.push_back({levels[level].score.at(index), static_cast<int>(first + index), level, index, {}, {}});
+    found.push_back({levels[level].score.at(index), static_cast<int>(first + index), level, index, {}, {}, {}});
   };
   for (std::size_t level = 0; level < levels.size(); level++) {
     const int stride = spec.strides[level];
@@ -130,6 +135,7 @@ inline bool decode(const Spec& spec, Shape input, const Level& level, float scal
     for (const std::size_t side : {axis, axis + 2}) {
       const float value = side < 2 ? middle - half : middle + half;
       finite = finite && std::isfinite(value);
+      candidate.decoded[side] = value;
       candidate.box[side] = value / scale;
     }
   }
@@ -139,6 +145,17 @@ inline bool decode(const Spec& spec, Shape input, const Level& level, float scal
     finite = finite && std::isfinite(value) && std::isfinite(candidate.landmarks[i]);
   }
   return finite;
+}
+
+inline void add_mesh(const MeshBasis& basis, const Tensor& tensor, float scale, const Candidate& candidate,
+                     Face& face) {
+  std::vector<float> coefficients(basis.coefficients());
+  for (std::size_t k = 0; k < coefficients.size(); k++) {
+    coefficients[k] = usable(tensor.at(candidate.index * coefficients.size() + k));
+  }
+  const std::vector<double> units = basis.in_box_units(coefficients);
+  face.mesh = placed(units, candidate.decoded, scale);
+  face.pose = basis.pose(units);
 }
 
 inline float area(const std::array<float, 4>& box) { return (box[2] - box[0]) * (box[3] - box[1]); }
@@ -156,9 +173,10 @@ inline bool overlaps(const std::array<float, 4>& a, const std::array<float, 4>& 
 // The faces of one picture, by score descending.
 //
 // `levels` are the outputs of each stride of the spec, for an input of `input` pixels; `scale` is letterbox_size's;
-// thresholds are in 0-1. Throws Error where a threshold is not.
+// thresholds are in 0-1; `basis` is that of a model with a mesh. Throws Error where a threshold is not.
 inline std::vector<Face> decode_faces(const Spec& spec, Shape input, const std::vector<Level>& levels, int image_height,
-                                      int image_width, double scale, double score_threshold, double iou_threshold) {
+                                      int image_width, double scale, double score_threshold, double iou_threshold,
+                                      const MeshBasis* basis = nullptr) {
   if (!(iou_threshold >= 0 && iou_threshold <= 1)) throw Error("a threshold is not in 0-1");
   const float overlap = static_cast<float>(iou_threshold);
   std::vector<detail::Candidate> found = detail::above(spec, input, levels, score_threshold);
@@ -175,6 +193,8 @@ inline std::vector<Face> decode_faces(const Spec& spec, Shape input, const std::
     if (dropped) continue;
     const double probability = 1 / (1 + std::exp(-static_cast<double>(candidate.logit)));
     faces.push_back({candidate.box, static_cast<float>(probability), candidate.landmarks, candidate.anchor});
+    const Tensor& mesh = levels[candidate.level].mesh;
+    if (basis) detail::add_mesh(*basis, mesh, static_cast<float>(scale), candidate, faces.back());
     if (faces.size() == static_cast<std::size_t>(spec.max_faces)) break;
   }
   return faces;

@@ -151,7 +151,11 @@ class Model {
  public:
   // `bytes` of a .tflite file, `name` is what errors call it. Throws Error.
   Model(std::string bytes, const std::string& name, int num_threads)
-      : bytes_(std::move(bytes)), spec_(read_spec(bytes_, name)), name_(name), num_threads_(num_threads) {
+      : bytes_(std::move(bytes)),
+        spec_(read_spec(bytes_, name)),
+        basis_(read_basis(bytes_, name)),
+        name_(name),
+        num_threads_(num_threads) {
     try {
       open();
     } catch (const Error& error) {
@@ -160,6 +164,7 @@ class Model {
   }
 
   const Spec& spec() const { return spec_; }
+  bool has_mesh() const { return basis_.has_value(); }
   const std::string& name() const { return name_; }
   Shape own_shape() const { return {spec_.input_height, spec_.input_width}; }
 
@@ -235,12 +240,15 @@ class Model {
     if (!same) throw Error("tensor " + name + " has another shape than its metadata needs");
   }
 
-  // That the nine outputs are there and of the shape that the metadata needs, in `layouts` (null: the model's own).
+  // That the outputs are there and of the shape that metadata and basis need, in `layouts` (null: the model's own).
   void check_outputs(Shape shape, const RfLiteRtLayout* layouts) const {
     for (std::size_t level = 0; level < spec_.strides.size(); level++) {
       const int stride = spec_.strides[level], anchors = static_cast<int>(spec_.anchor_sizes[level].size());
       const int rows = feature_size(shape.height, stride), columns = feature_size(shape.width, stride);
-      for (const auto& [kind, values] : kKinds) {
+      std::vector<std::pair<const char*, int>> kinds = {
+          {"score", kValuesOfScore}, {"box", kValuesOfBox}, {"landmark", kValuesOfLandmark}};
+      if (basis_) kinds.emplace_back("mesh", static_cast<int>(basis_->coefficients()));
+      for (const auto& [kind, values] : kinds) {
         const std::string name = std::string(kind) + "_" + std::to_string(stride);
         const auto place = places_.find(name);
         if (place == places_.end()) throw Error("no output " + name);
@@ -250,11 +258,9 @@ class Model {
     }
   }
 
-  static constexpr std::array<std::pair<const char*, int>, 3> kKinds = {
-      {{"score", kValuesOfScore}, {"box", kValuesOfBox}, {"landmark", kValuesOfLandmark}}};
-
   std::string bytes_;  // LiteRT reads the model from here as long as it lives
   Spec spec_;
+  std::optional<MeshBasis> basis_;
   std::string name_;
   int num_threads_;
   detail::Handle environment_{nullptr, detail::not_owned}, model_{nullptr, detail::not_owned};
@@ -328,10 +334,11 @@ class Network {
         if (!info.quantized()) return Tensor{nullptr, static_cast<const float*>(values), 0, 0};
         return Tensor{static_cast<const std::int8_t*>(values), nullptr, info.scale, info.zero_point};
       };
-      levels.push_back({tensor("score"), tensor("box"), tensor("landmark")});
+      const bool dense = model_.basis_.has_value();
+      levels.push_back({tensor("score"), tensor("box"), tensor("landmark"), dense ? tensor("mesh") : Tensor{}});
     }
     return decode_faces(model_.spec_, shape_, levels, picture.height, picture.width, scale, score_threshold,
-                        iou_threshold);
+                        iou_threshold, model_.basis_ ? &*model_.basis_ : nullptr);
   }
 
  private:
@@ -390,6 +397,8 @@ class FaceDetector {
   FaceDetector& operator=(const FaceDetector&) = delete;
 
   const Spec& spec() const { return model_.spec(); }
+  // Whether faces get a mesh and a pose.
+  bool has_mesh() const { return model_.has_mesh(); }
 
   // The input's shape for a picture: the smallest of the model's that holds it at the model's own scale.
   Shape input_shape(int image_height, int image_width) const {

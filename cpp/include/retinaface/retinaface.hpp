@@ -4,4 +4,5 @@
 
 #include "retinaface/decode.hpp"
 #include "retinaface/letterbox.hpp"
+#include "retinaface/mesh.hpp"
 #include "retinaface/spec.hpp"

@@ -1,4 +1,4 @@
-// One small entry of a zip archive that is appended to other bytes. Every read is bounded: the file is a stranger's.
+// Small entries of a zip archive that is appended to other bytes. Every read is bounded: the file is a stranger's.
 #pragma once
 
 #include <array>
@@ -199,44 +199,57 @@ class Inflater {
   bool failed_ = false;
 };
 
+constexpr std::size_t kCentral = 46;  // bytes of what an archive's directory says of an entry
+
+// Where the directory of the archive at a file's end lists an entry; none where there is no archive or no such entry.
+inline std::optional<std::size_t> find_entry(std::string_view file, std::string_view name) {
+  constexpr std::size_t kEnd = 22, kMaxComment = 0xffff;
+  if (file.size() < kEnd) return std::nullopt;
+  const std::size_t last = file.size() - kEnd, stop = last < kMaxComment ? 0 : last - kMaxComment;
+  std::size_t end = last + 1;
+  while (end > stop && u32(file, end - 1) != 0x06054b50) end--;
+  if (end == stop) return std::nullopt;
+  end--;
+  std::size_t at = u32(file, end + 16);
+  for (unsigned entries = u16(file, end + 10); entries > 0; entries--) {
+    if (!inside(file, at, kCentral) || u32(file, at) != 0x02014b50) return std::nullopt;
+    const std::size_t length = u16(file, at + 28);
+    if (!inside(file, at + kCentral, length)) return std::nullopt;
+    if (file.substr(at + kCentral, length) == name) return at;
+    at += kCentral + length + u16(file, at + 30) + u16(file, at + 32);
+  }
+  return std::nullopt;
+}
+
 }  // namespace detail
+
+// Whether the archive at a file's end lists an entry, damaged or not.
+inline bool has_entry(std::string_view file, std::string_view name) {
+  return detail::find_entry(file, name).has_value();
+}
 
 // The bytes of one entry of the archive at a file's end.
 //
 // Offsets in the archive count from the file's start, as Python's zipfile writes them when it appends. None where there
 // is no archive, no such entry, or it is damaged, larger than 1 MiB, or neither stored nor deflated.
 inline std::optional<std::string> read_entry(std::string_view file, std::string_view name) {
-  constexpr std::size_t kEnd = 22, kCentral = 46, kLocal = 30, kMaxComment = 0xffff;
-  if (file.size() < kEnd) return std::nullopt;
-  const std::size_t last = file.size() - kEnd, stop = last < kMaxComment ? 0 : last - kMaxComment;
-  std::size_t end = last + 1;
-  while (end > stop && detail::u32(file, end - 1) != 0x06054b50) end--;
-  if (end == stop) return std::nullopt;
-  end--;
-  std::size_t at = detail::u32(file, end + 16);
-  for (unsigned entries = detail::u16(file, end + 10); entries > 0; entries--) {
-    if (!detail::inside(file, at, kCentral) || detail::u32(file, at) != 0x02014b50) return std::nullopt;
-    const std::size_t length = detail::u16(file, at + 28);
-    if (!detail::inside(file, at + kCentral, length)) return std::nullopt;
-    if (file.substr(at + kCentral, length) != name) {
-      at += kCentral + length + detail::u16(file, at + 30) + detail::u16(file, at + 32);
-      continue;
-    }
-    const unsigned method = detail::u16(file, at + 10);
-    const std::size_t packed = detail::u32(file, at + 20), size = detail::u32(file, at + 24);
-    const std::size_t local = detail::u32(file, at + 42);
-    if (packed > kMaxEntryBytes || size > kMaxEntryBytes) return std::nullopt;
-    if (!detail::inside(file, local, kLocal) || detail::u32(file, local) != 0x04034b50) return std::nullopt;
-    const std::size_t start = local + kLocal + detail::u16(file, local + 26) + detail::u16(file, local + 28);
-    if (!detail::inside(file, start, packed)) return std::nullopt;
-    const std::string_view data = file.substr(start, packed);
-    std::optional<std::string> result;
-    if (method == 0 && packed == size) result = std::string(data);
-    if (method == 8) result = detail::Inflater::inflate(data, size);
-    if (result && detail::crc32(*result) != detail::u32(file, at + 16)) return std::nullopt;
-    return result;
-  }
-  return std::nullopt;
+  constexpr std::size_t kLocal = 30;
+  const std::optional<std::size_t> found = detail::find_entry(file, name);
+  if (!found) return std::nullopt;
+  const std::size_t at = *found;
+  const unsigned method = detail::u16(file, at + 10);
+  const std::size_t packed = detail::u32(file, at + 20), size = detail::u32(file, at + 24);
+  const std::size_t local = detail::u32(file, at + 42);
+  if (packed > kMaxEntryBytes || size > kMaxEntryBytes) return std::nullopt;
+  if (!detail::inside(file, local, kLocal) || detail::u32(file, local) != 0x04034b50) return std::nullopt;
+  const std::size_t start = local + kLocal + detail::u16(file, local + 26) + detail::u16(file, local + 28);
+  if (!detail::inside(file, start, packed)) return std::nullopt;
+  const std::string_view data = file.substr(start, packed);
+  std::optional<std::string> result;
+  if (method == 0 && packed == size) result = std::string(data);
+  if (method == 8) result = detail::Inflater::inflate(data, size);
+  if (result && detail::crc32(*result) != detail::u32(file, at + 16)) return std::nullopt;
+  return result;
 }
 
 }  // namespace retinaface

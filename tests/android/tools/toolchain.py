@@ -25,7 +25,7 @@ Command = list[str | Path]
 # CI machines have few cores and other work: a modest heap, and only the compiler that is quick itself, which suits
 # programs of seconds.
 JAVA_OPTIONS = ("-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-TEST_CLASSES = ("DecodeTest", "DetectorTest", "ImageTest", "ModelSpecTest", "NmsTest")
+TEST_CLASSES = ("DecodeTest", "DetectorTest", "ImageTest", "MeshTest", "ModelSpecTest", "NmsTest")
 
 
 class ToolError(RuntimeError):

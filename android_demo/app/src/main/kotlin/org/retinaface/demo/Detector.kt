@@ -10,6 +10,7 @@ import org.retinaface.core.Face
 import org.retinaface.core.FaceDetector
 import org.retinaface.core.FrameRate
 import org.retinaface.core.LatestWorker
+import org.retinaface.core.MeshBasis
 import org.retinaface.core.ModelSpec
 import org.retinaface.core.Pool
 import org.retinaface.core.Shape
@@ -221,12 +222,13 @@ internal class Detector(
     private fun open(): FaceDetector {
         val buffer = mapAsset(context.assets, MODEL)
         val spec = ModelSpec.read(buffer, MODEL)
+        val basis = MeshBasis.read(buffer, MODEL)
         val threads = Runtime.getRuntime().availableProcessors().coerceIn(1, MAX_THREADS)
         val model = TfliteModel.open(buffer, threads, settings.gpu)
         name = "${spec.quantization} · ${model.device}"
         val size = if (settings.half) spec.shape.run { Shape(height / 2, width / 2) } else spec.shape
         return try {
-            FaceDetector(model, spec, MODEL, size)
+            FaceDetector(model, spec, MODEL, size, basis)
         } catch (e: RuntimeException) {
             model.close()
             throw e

@@ -56,7 +56,7 @@ fun minQuantizedScore(
 }
 
 /** One output tensor: numbers as stored, read as float32. */
-private class Output(
+internal class Output(
     private val info: TensorInfo,
     bytes: ByteBuffer,
 ) {

@@ -6,6 +6,8 @@ package org.retinaface.core
  * @property anchor index into the anchor table of the box that found it.
  * @property score probability.
  * @property landmarks x y of left eye, right eye, nose, left and right mouth corner (left = the left of the picture).
+ * @property mesh x y z of 468 vertices ([MeshBasis]), not clipped; z grows away from the camera and is about 0 on
+ *     average. Null where the model has none, as is [pose].
  */
 class Face(
     val anchor: Int,
@@ -15,6 +17,8 @@ class Face(
     val y2: Float,
     val score: Float,
     val landmarks: FloatArray,
+    val mesh: FloatArray? = null,
+    val pose: Pose? = null,
 )
 
 /** Milliseconds of one image, by stage. */
@@ -44,13 +48,15 @@ class Detections(
  *
  * @param name of the model in errors.
  * @param size that pictures are scaled to fit; a model that runs at its own shape only has that instead.
- * @throws SpecException the model's tensors are not those that [spec] describes.
+ * @param basis of the model's meshes; null where it has none.
+ * @throws SpecException the model's tensors are not those that [spec] and [basis] describe.
  */
 class FaceDetector(
     private val model: FaceModel,
     val spec: ModelSpec,
     private val name: String,
     private val size: Shape = spec.shape,
+    private val basis: MeshBasis? = null,
 ) : AutoCloseable {
     private val fill = fillColour(spec.mean)
     private var fixed = false
@@ -69,6 +75,7 @@ class FaceDetector(
         }
 
         val decoder = Decoder(spec, shape, model.outputs, name)
+        val meshes = basis?.let { MeshDecoder(it, spec, shape, model.outputs, name) }
         val table = InputTable(spec.mean, model.input)
         val input = table.allocate(shape)
     }
@@ -96,7 +103,11 @@ class FaceDetector(
         val outputs = model.run(prepared.input)
         val done = System.nanoTime()
         val candidates = prepared.decoder.decode(outputs, scoreThreshold)
-        val faces = selectFaces(candidates, letterbox.scale, image.width, image.height, iouThreshold, spec)
+        val meshOf: MeshOf? =
+            prepared.meshes?.let { meshes ->
+                { anchor, boxes, at -> meshes.decode(outputs, anchor, boxes, at, letterbox.scale) }
+            }
+        val faces = selectFaces(candidates, letterbox.scale, image.width, image.height, iouThreshold, spec, meshOf)
         val end = System.nanoTime()
         val times = StageTimes((ready - start) / 1e6, (done - ready) / 1e6, (end - done) / 1e6)
         return Detections(faces, prepared.shape, times)

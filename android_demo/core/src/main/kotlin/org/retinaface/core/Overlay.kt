@@ -45,6 +45,22 @@ sealed class Mark {
         val index: Int,
     ) : Mark()
 
+    /** Points of the size [width], x y each: the vertices of a mesh. */
+    class Points(
+        val places: FloatArray,
+        val width: Float,
+    ) : Mark()
+
+    /** One of a face's own axes: [index] 0 to its right in the picture, 1 down, 2 where the nose points. */
+    class Axis(
+        val x1: Float,
+        val y1: Float,
+        val x2: Float,
+        val y2: Float,
+        val width: Float,
+        val index: Int,
+    ) : Mark()
+
     /** Text whose baseline starts at (x, y), on its own black [shadow] that many pixels right and down. */
     class Label(
         val text: String,
@@ -55,7 +71,10 @@ sealed class Mark {
     ) : Mark()
 }
 
-/** What to draw for [faces], in view pixels; line widths and text grow with [density] (1 = a pixel of 1/160 inch). */
+/**
+ * What to draw for [faces], in view pixels: of those with a mesh its vertices instead of the landmarks. Line widths and
+ * text grow with [density] (1 = a pixel of 1/160 inch).
+ */
 fun marks(
     faces: List<Face>,
     transform: ViewTransform,
@@ -68,15 +87,46 @@ fun marks(
         val right = maxOf(a, b)
         val top = transform.y(face.y1)
         val bottom = transform.y(face.y2)
-        val radius = (right - left).div(40).coerceIn(1.5f * density, 6 * density)
         val size = 14 * density
         // Above the box, or inside where the view ends.
         val baseline = if (top - 4 * density < size) top + size else top - 4 * density
-        val dots =
-            (0 until 5).map { i ->
-                val x = transform.x(face.landmarks[2 * i])
-                Mark.Dot(x, transform.y(face.landmarks[2 * i + 1]), radius, density, i)
-            }
         val label = Mark.Label("${Math.round(face.score * 100)} %", left, baseline, size, density)
-        listOf(Mark.Box(left, top, right, bottom, 2 * density)) + dots + label
+        val outline = Mark.Box(left, top, right, bottom, 2 * density)
+        listOf(outline) + meshMarks(face, transform, density).ifEmpty { dots(face, transform, density) } + label
     }
+
+private fun dots(
+    face: Face,
+    transform: ViewTransform,
+    density: Float,
+): List<Mark> {
+    val radius = ((face.x2 - face.x1) * transform.scale / 40).coerceIn(1.5f * density, 6 * density)
+    return (0 until 5).map { i ->
+        val x = transform.x(face.landmarks[2 * i])
+        Mark.Dot(x, transform.y(face.landmarks[2 * i + 1]), radius, density, i)
+    }
+}
+
+/** The vertices and the head's axes of a face that has them. */
+private fun meshMarks(
+    face: Face,
+    transform: ViewTransform,
+    density: Float,
+): List<Mark> {
+    val (mesh, pose) = face.mesh to face.pose
+    if (mesh == null || pose == null) return emptyList()
+    val places =
+        FloatArray(mesh.size / 3 * 2) { i ->
+            if (i % 2 == 0) transform.x(mesh[i / 2 * 3]) else transform.y(mesh[i / 2 * 3 + 1])
+        }
+    val (x, y) = (face.x1 + face.x2) / 2 to (face.y1 + face.y2) / 2
+    val length = maxOf(face.x2 - face.x1, face.y2 - face.y1) / 2
+    val ends = pose.axes()
+    val axes =
+        (0 until 3).map { i ->
+            val (endX, endY) = x + ends[2 * i] * length to y + ends[2 * i + 1] * length
+            Mark.Axis(transform.x(x), transform.y(y), transform.x(endX), transform.y(endY), 2 * density, i)
+        }
+    val width = ((face.x2 - face.x1) * transform.scale / 80).coerceAtLeast(density / 2)
+    return listOf(Mark.Points(places, width)) + axes
+}

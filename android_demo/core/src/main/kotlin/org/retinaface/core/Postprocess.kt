@@ -1,10 +1,14 @@
 package org.retinaface.core
 
+/** From an anchor and where its box lies among [boxes], in pixels of the input, to its mesh in the picture, and pose. */
+typealias MeshOf = (anchor: Int, boxes: FloatArray, at: Int) -> Pair<FloatArray, Pose>
+
 /**
  * From candidates in input pixels to faces in picture pixels: undo the letterbox, clip, suppress.
  *
  * @param scale of the letterbox.
  * @param imageWidth of the picture in pixels, as is [imageHeight]; boxes are clipped to it, landmarks are not.
+ * @param meshOf of a model with a mesh, asked for the faces that are left.
  */
 fun selectFaces(
     candidates: Candidates,
@@ -13,6 +17,7 @@ fun selectFaces(
     imageHeight: Int,
     iouThreshold: Double,
     spec: ModelSpec,
+    meshOf: MeshOf? = null,
 ): List<Face> {
     val factor = scale.toFloat()
     val limits = floatArrayOf(imageWidth.toFloat(), imageHeight.toFloat())
@@ -20,6 +25,7 @@ fun selectFaces(
     val kept =
         nms(boxes, candidates.logits, iouThreshold, maxCandidates = spec.maxCandidates, maxFaces = spec.maxFaces)
     return kept.map { k ->
+        val dense = meshOf?.invoke(candidates.anchors[k], candidates.boxes, k * 4)
         Face(
             anchor = candidates.anchors[k],
             x1 = boxes[k * 4],
@@ -28,6 +34,8 @@ fun selectFaces(
             y2 = boxes[k * 4 + 3],
             score = sigmoid(candidates.logits[k]),
             landmarks = FloatArray(10) { i -> candidates.landmarks[k * 10 + i] / factor },
+            mesh = dense?.first,
+            pose = dense?.second,
         )
     }
 }

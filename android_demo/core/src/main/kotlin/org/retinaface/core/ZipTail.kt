@@ -7,7 +7,7 @@ import java.util.zip.DataFormatException
 import java.util.zip.Inflater
 
 /**
- * Reads one small entry of a zip archive that is appended to other bytes, straight from a (memory-mapped) buffer.
+ * Reads small entries of a zip archive that is appended to other bytes, straight from a (memory-mapped) buffer.
  *
  * `java.util.zip.ZipFile` wants a file of its own, and the model lies inside the APK.
  */
@@ -38,6 +38,19 @@ internal object ZipTail {
             null // an offset points outside the file: truncated
         } catch (_: DataFormatException) {
             null
+        }
+
+    /** Whether the archive lists an entry, damaged or not. */
+    fun has(
+        file: ByteBuffer,
+        name: String,
+    ): Boolean =
+        try {
+            val bytes = file.duplicate().order(ByteOrder.LITTLE_ENDIAN)
+            bytes.rewind()
+            findEnd(bytes)?.let { end -> findEntry(bytes, end, name) } != null
+        } catch (_: IndexOutOfBoundsException) {
+            false // an offset points outside the file: truncated
         }
 
     private fun unsigned16(

@@ -3,9 +3,13 @@ package org.retinaface.proof
 import org.retinaface.core.ArgbImage
 import org.retinaface.core.Decoder
 import org.retinaface.core.ElementType
+import org.retinaface.core.Face
 import org.retinaface.core.FaceDetector
 import org.retinaface.core.InputTable
 import org.retinaface.core.Letterbox
+import org.retinaface.core.MeshBasis
+import org.retinaface.core.MeshDecoder
+import org.retinaface.core.MeshOf
 import org.retinaface.core.ModelSpec
 import org.retinaface.core.Shape
 import org.retinaface.core.TensorInfo
@@ -23,28 +27,44 @@ import java.nio.channels.FileChannel
 internal fun decodeCases(
     from: File,
     to: File,
+) = Sink(to).use { sink -> decodeEach(Source(from), null, sink::faces) }
+
+/** A basis and output tensors to faces, and for each of them its pose, axes and mesh. */
+internal fun meshCases(
+    from: File,
+    to: File,
 ) {
     val source = Source(from)
-    Sink(to).use { sink ->
+    val basis = MeshBasis.fromBytes(source.bytes(source.int()), "cases")
+    Sink(to).use { sink -> decodeEach(source, basis) { faces -> sink.meshes(faces) } }
+}
+
+private fun decodeEach(
+    source: Source,
+    basis: MeshBasis?,
+    use: (List<Face>) -> Unit,
+) {
+    repeat(source.int()) {
+        val spec = ModelSpec.fromJson(source.text(), "case $it")
+        val scoreThreshold = source.double()
+        val iouThreshold = source.double()
+        val imageHeight = source.int()
+        val imageWidth = source.int()
+        val scale = source.double()
+        val infos = LinkedHashMap<String, TensorInfo>()
+        val outputs = LinkedHashMap<String, ByteBuffer>()
         repeat(source.int()) {
-            val spec = ModelSpec.fromJson(source.text(), "case $it")
-            val scoreThreshold = source.double()
-            val iouThreshold = source.double()
-            val imageHeight = source.int()
-            val imageWidth = source.int()
-            val scale = source.double()
-            val infos = LinkedHashMap<String, TensorInfo>()
-            val outputs = LinkedHashMap<String, ByteBuffer>()
-            repeat(source.int()) {
-                val name = source.text()
-                val type = ElementType.entries[source.int()]
-                val count = source.int()
-                infos[name] = TensorInfo(listOf(1, count), type, source.float(), source.int())
-                outputs[name] = ByteBuffer.wrap(source.bytes(count * type.bytes))
-            }
-            val candidates = Decoder(spec, spec.shape, infos, "case $it").decode(outputs, scoreThreshold)
-            sink.faces(selectFaces(candidates, scale, imageWidth, imageHeight, iouThreshold, spec))
+            val name = source.text()
+            val type = ElementType.entries[source.int()]
+            val count = source.int()
+            infos[name] = TensorInfo(listOf(1, count), type, source.float(), source.int())
+            outputs[name] = ByteBuffer.wrap(source.bytes(count * type.bytes))
         }
+        val candidates = Decoder(spec, spec.shape, infos, "case $it").decode(outputs, scoreThreshold)
+        val meshes = basis?.let { MeshDecoder(basis, spec, spec.shape, infos, "case") }
+        val meshOf: MeshOf? =
+            meshes?.let { { anchor, boxes, at -> it.decode(outputs, anchor, boxes, at, scale) } }
+        use(selectFaces(candidates, scale, imageWidth, imageHeight, iouThreshold, spec, meshOf))
     }
 }
 
@@ -159,17 +179,18 @@ internal fun networkCases(
     }
 }
 
-/** Images to faces, per case, through the whole Kotlin pipeline and the real model. */
+/** Images to what [write] writes of their faces, per case, through the whole Kotlin pipeline and the real model. */
 internal fun photoCases(
     library: File,
     model: File,
     from: File,
     to: File,
+    write: Sink.(List<Face>) -> Unit,
 ) {
     val source = Source(from)
     openDetector(library, model).use { detector ->
         Sink(to).use { sink ->
-            repeat(source.int()) { sink.faces(detector.detect(source.image()).faces) }
+            repeat(source.int()) { sink.write(detector.detect(source.image()).faces) }
         }
     }
 }
@@ -180,5 +201,7 @@ internal fun openDetector(
     model: File,
 ): FaceDetector {
     val bytes = RandomAccessFile(model, "r").use { it.channel.map(FileChannel.MapMode.READ_ONLY, 0, it.length()) }
-    return FaceDetector(LiteRtModel(library, model), ModelSpec.read(bytes, model.name), model.name)
+    val spec = ModelSpec.read(bytes, model.name)
+    val basis = MeshBasis.read(bytes, model.name)
+    return FaceDetector(LiteRtModel(library, model), spec, model.name, basis = basis)
 }

@@ -79,6 +79,14 @@ internal class Sink(
         }
     }
 
+    fun meshes(faces: List<Face>) {
+        int(faces.size)
+        for (face in faces) {
+            val (mesh, pose) = face.mesh!! to face.pose!!
+            (listOf(pose.yaw, pose.pitch, pose.roll) + pose.axes().asList() + mesh.asList()).forEach(::float)
+        }
+    }
+
     override fun close() = out.close()
 }
 

@@ -14,6 +14,10 @@ fun main(args: Array<String>) {
             decodeCases(File(args[1]), File(args[2]))
         }
 
+        "meshes" -> {
+            meshCases(File(args[1]), File(args[2]))
+        }
+
         "nms" -> {
             nmsCases(File(args[1]), File(args[2]))
         }
@@ -43,7 +47,11 @@ fun main(args: Array<String>) {
         }
 
         "photos" -> {
-            photoCases(File(args[1]), File(args[2]), File(args[3]), File(args[4]))
+            photoCases(File(args[1]), File(args[2]), File(args[3]), File(args[4]), Sink::faces)
+        }
+
+        "photo_meshes" -> {
+            photoCases(File(args[1]), File(args[2]), File(args[3]), File(args[4]), Sink::meshes)
         }
 
         "picture" -> {

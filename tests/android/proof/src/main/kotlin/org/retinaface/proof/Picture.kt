@@ -10,6 +10,7 @@ import java.awt.Font
 import java.awt.Graphics2D
 import java.awt.RenderingHints
 import java.awt.geom.Ellipse2D
+import java.awt.geom.Line2D
 import java.awt.geom.Rectangle2D
 import java.awt.image.BufferedImage
 import java.io.File
@@ -18,6 +19,7 @@ import javax.imageio.ImageIO
 private const val VIEW_WIDTH = 720
 private const val VIEW_HEIGHT = 1280
 private const val DENSITY = 2f
+private val AXES = listOf(0xFF5252, 0x69F0AE, 0x448AFF).map(::Color)
 private val COLOURS = listOf(0x4FC3F7, 0x4FC3F7, 0xFFD54F, 0xFF8A65, 0xFF8A65).map(::Color)
 
 /** Writes the app's screen for a photo, drawn from the same marks as the phone's view, as a PNG. */
@@ -60,6 +62,19 @@ private fun draw(
             graphics.fill(circle(mark.x, mark.y, mark.radius + mark.rim))
             graphics.color = COLOURS[mark.index]
             graphics.fill(circle(mark.x, mark.y, mark.radius))
+        }
+
+        is Mark.Points -> {
+            graphics.color = Color(0xB3E5FC)
+            for (i in mark.places.indices step 2) {
+                graphics.fill(circle(mark.places[i], mark.places[i + 1], mark.width / 2))
+            }
+        }
+
+        is Mark.Axis -> {
+            graphics.color = AXES[mark.index]
+            graphics.stroke = BasicStroke(mark.width)
+            graphics.draw(Line2D.Float(mark.x1, mark.y1, mark.x2, mark.y2))
         }
 
         is Mark.Label -> {
