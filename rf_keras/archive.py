@@ -23,7 +23,7 @@ import numpy as np
 from rf_keras.config import ModelConfig, config_from_dict
 from rf_keras.history import check_parts
 from rf_keras.weights_files import HDF5_START
-from tflite.archives import open_zip
+from tflite.archives import open_zip, read_member
 from tflite.messages import one_line, printable, shortened
 
 CONFIG_MEMBER = "retinaface_config.json"
@@ -124,21 +124,11 @@ class WeightsArchive:
         except Exception as error:  # OSError, BadZipFile, ValueError for a NUL byte in the name, struct.error, …
             raise ModelFileError(f"{self.name}: not a readable .keras file ({one_line(error)})") from error
 
-    def _member(self, name: str, most: int) -> bytes:
-        """A member's bytes, `most` at most: the size that an archive declares need not be true."""
-        info = self._archive.getinfo(name)
-        # The other methods decompress a block to its end, however much that is.
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{name} is compressed by method {info.compress_type}, expected deflate")
-        with self._archive.open(info) as file:
-            data = file.read(most + 1)
-        if len(data) > most:
-            raise ValueError(f"{name} is larger than the {most} bytes that it may have")
-        return data
-
     def _read_config(self) -> tuple[ModelConfig, dict[str, Any]]:
         try:
-            document = json.loads(self._member(CONFIG_MEMBER, MAX_CONFIG_BYTES), parse_constant=_no_constant)
+            document = json.loads(
+                read_member(self._archive, CONFIG_MEMBER, MAX_CONFIG_BYTES), parse_constant=_no_constant
+            )
             if not isinstance(document, dict) or not {"model", "meta"} <= set(document):
                 raise ValueError("expected an object with model and meta")
             return config_from_dict(ModelConfig, document["model"], "model"), check_meta(document["meta"])
@@ -157,7 +147,7 @@ class WeightsArchive:
             ModelFileError: it holds none, or is damaged.
         """
         try:
-            data = self._member(WEIGHTS_MEMBER, FLOAT_BYTES * weights + HDF5_BYTES)
+            data = read_member(self._archive, WEIGHTS_MEMBER, FLOAT_BYTES * weights + HDF5_BYTES)
             return Arrays(h5py.File(io.BytesIO(data), "r"), self.name)
         except Exception as error:
             raise ModelFileError(f"{self.name}: no readable weights inside ({one_line(error)})") from error

@@ -161,7 +161,7 @@ WRITTEN_OTHERWISE = {
     "tflite/video_out.py": "into the temporary file that its caller gives",
     "rf_keras/synthetic.py": "into a temporary folder",
     "tflite/decoder_log.py": "to a descriptor",
-    "tflite/spec.py": "into memory",
+    "tflite/archives.py": "into memory",
     "quantization/report.py": "into memory",
 }
 

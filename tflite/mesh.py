@@ -11,13 +11,12 @@ the scale of x and y, grows away from the camera and is about 0 on average over 
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from tflite.archives import MemberError, open_zip, read_member, with_member
 from tflite.decode import dequantize
 from tflite.spec import SpecError
 
@@ -145,10 +144,7 @@ def basis_from_bytes(data: bytes, name: str) -> MeshBasis:
 
 def attach_basis(model: bytes, basis: MeshBasis) -> bytes:
     """A .tflite file to whose archive (`spec.attach_spec`) the basis is added (same input, same bytes)."""
-    buffer = io.BytesIO(model)
-    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
-        archive.writestr(zipfile.ZipInfo(MESH_FILE, (1980, 1, 1, 0, 0, 0)), basis.to_bytes())
-    return buffer.getvalue()
+    return with_member(model, MESH_FILE, basis.to_bytes())
 
 
 def read_basis(model: bytes, name: str = "model") -> MeshBasis | None:
@@ -161,19 +157,13 @@ def read_basis(model: bytes, name: str = "model") -> MeshBasis | None:
     Raises:
         SpecError: it is there, but damaged or not of a possible size.
     """
-    most = 2 * SHAPE_VALUES * (MAX_COEFFICIENTS + 1)
     try:
-        with zipfile.ZipFile(io.BytesIO(model)) as archive:
-            if MESH_FILE not in archive.namelist():
-                return None
-            info = archive.getinfo(MESH_FILE)
-            # The other methods decompress a block to its end, whatever size the archive declares.
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise SpecError(f"{name}: {MESH_FILE} is compressed by method {info.compress_type}, expected none")
-            with archive.open(info) as file:
-                data = file.read(most + 1)
-    except SpecError:
-        raise
+        with open_zip(model) as archive:
+            data = read_member(archive, MESH_FILE, 2 * SHAPE_VALUES * (MAX_COEFFICIENTS + 1))
+    except KeyError:
+        return None
+    except MemberError as error:
+        raise SpecError(f"{name}: {error}") from error
     except Exception as error:  # a damaged archive raises BadZipFile, KeyError, zlib.error, struct.error, ValueError, …
         raise SpecError(f"{name}: no readable {MESH_FILE} in the file, though it is listed") from error
     return basis_from_bytes(data, name)

@@ -6,16 +6,14 @@ TFLite's associated-file convention: a zip archive after the flatbuffer leaves a
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import stat
-import zipfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from tflite.archives import open_zip
+from tflite.archives import MemberError, open_zip, read_member, with_member
 from tflite.messages import one_line, printable, shortened
 
 SPEC_FILE = "retinaface.json"
@@ -166,12 +164,7 @@ def attach_spec(model: bytes, spec: ModelSpec) -> bytes:
     Raises:
         SpecError: `spec` would not be read back.
     """
-    text = spec_to_json(spec)
-    buffer = io.BytesIO(model)
-    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
-        # A fixed date keeps exports byte-equal from run to run.
-        archive.writestr(zipfile.ZipInfo(SPEC_FILE, (1980, 1, 1, 0, 0, 0)), text)
-    return buffer.getvalue()
+    return with_member(model, SPEC_FILE, spec_to_json(spec))
 
 
 def read_model(path: str | Path) -> bytes:
@@ -214,17 +207,9 @@ def read_spec(model: str | Path | bytes, name: str | None = None) -> ModelSpec:
         raise SpecError(f"{name}: not a TFLite model ({len(model)} bytes, no TFL3 identifier at byte 4)")
     try:
         with open_zip(model) as archive:
-            info = archive.getinfo(SPEC_FILE)
-            # The other methods decompress a block to its end, whatever size the archive declares.
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise SpecError(f"{name}: {SPEC_FILE} is compressed by method {info.compress_type}, expected none")
-            with archive.open(info) as file:
-                data = file.read(MAX_SPEC_BYTES + 1)
-            if len(data) > MAX_SPEC_BYTES:
-                raise SpecError(f"{name}: {SPEC_FILE} is larger than 1 MiB")
-            text = data.decode("utf-8")
-    except SpecError:
-        raise
+            text = read_member(archive, SPEC_FILE, MAX_SPEC_BYTES).decode("utf-8")
+    except MemberError as error:
+        raise SpecError(f"{name}: {error}") from error
     except Exception as error:  # a damaged archive raises BadZipFile, KeyError, zlib.error, struct.error, ValueError, …
         raise SpecError(
             f"{name}: no readable {SPEC_FILE} in the file; export it with quantization/convert.py (or it is truncated)"

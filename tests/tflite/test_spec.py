@@ -163,7 +163,7 @@ def archive(name: str, content: bytes) -> bytes:
         (attach_spec(FLATBUFFER, SPEC)[:-30], "no readable retinaface.json"),
         (archive("labels.txt", b"face"), "no readable retinaface.json"),
         (archive(SPEC_FILE, b"\xff\xfe"), "no readable retinaface.json"),
-        (archive(SPEC_FILE, b" " * (1 << 21)), "larger than 1 MiB"),
+        (archive(SPEC_FILE, b" " * (1 << 21)), "larger than 1048576 bytes"),
     ],
 )
 def test_files_without_usable_metadata(data: bytes, message: str) -> None:
