@@ -94,13 +94,14 @@ def test_spark_in_local_mode(root: Path, tmp_path: Path) -> None:
     (store / "empty.jpg").write_bytes(b"")
     lines, table = tmp_path / "faces.jsonl", tmp_path / "faces.parquet"
     code = "import sys; import spark_detect; [spark_detect.main(sys.argv[1], to) for to in sys.argv[2:]]"
+    quick = "--master local[1] --conf spark.ui.enabled=false --driver-java-options -XX:TieredStopAtLevel=1"
     settings = {"PYTHONPATH": os.pathsep.join([str(root), str(root / "examples"), os.environ.get("PYTHONPATH", "")])}
     result = subprocess.run(
         [sys.executable, "-c", code, store, lines, table, table],
         cwd=tmp_path,
         env={
             **os.environ,
-            "PYSPARK_SUBMIT_ARGS": "--master local[2] pyspark-shell",
+            "PYSPARK_SUBMIT_ARGS": f"{quick} pyspark-shell",
             "SPARK_LOCAL_IP": "127.0.0.1",
             **settings,
         },
