@@ -70,8 +70,10 @@ def _arrays(top: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
     while groups:
         place, group = groups.pop()
         count += len(group)
-        if count > MOST_OBJECTS or place.count("/") > DEPTH - 1:
-            raise ValueError(f"more than {MOST_OBJECTS} objects, or groups below {DEPTH} others")
+        if count > MOST_OBJECTS:
+            raise ValueError(f"more than {MOST_OBJECTS} objects")
+        if place.count("/") >= DEPTH:
+            raise ValueError(f"{printable(place)} is in more groups than Keras writes")
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise ValueError(f"{printable(place + name)} is a link to elsewhere, expected an array")
