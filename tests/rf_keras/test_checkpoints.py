@@ -134,6 +134,7 @@ def test_a_damaged_one_is_passed_over(damage: str, folder: Path, capsys: pytest.
     np.testing.assert_array_equal(state.weights, np.full(1000, 20))
     (line,) = capsys.readouterr().err.splitlines()
     assert "ckpt-30: damaged (" in line and line.endswith("going on from ckpt-20") and len(line) < 600
+    assert ("ckpt-30.sha256 lists 0 files, found 2" in line) == ("digests empty" in damage)
     assert (folder / "ckpt-30.index.damaged").exists()
     state.go_to(30)  # again, by the same steps
     assert State(folder).checkpoints.restore() == 30
