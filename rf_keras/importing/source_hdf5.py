@@ -109,13 +109,18 @@ def _network(name: str, found: Shapes) -> tuple[ModelConfig, bool, bool]:
 @functools.cache
 def _shapes_of(config: ModelConfig) -> list[tuple[bool, bool, Shapes]]:
     """The places and shapes of a network's arrays, folded or not, numbered or not."""
-    with tf.Graph().as_default():  # its variables take no memory
-        model = build_model(config)
-        return [
-            (folded, numbered, {place: tuple(weight.shape) for place, weight in _places(network, numbered).items()})
-            for folded, network in ((False, model), (True, folded_model(config, model)))
-            for numbered in (True, False)
-        ]
+    logger, level = tf.get_logger(), tf.get_logger().level
+    logger.setLevel("ERROR")  # batch normalization calls something deprecated where there is a graph
+    try:
+        with tf.Graph().as_default():  # its variables take no memory
+            model = build_model(config)
+            return [
+                (folded, numbered, {place: tuple(weight.shape) for place, weight in _places(network, numbered).items()})
+                for folded, network in ((False, model), (True, folded_model(config, model)))
+                for numbered in (True, False)
+            ]
+    finally:
+        logger.setLevel(level)
 
 
 def _places(model: keras.Model, numbered: bool) -> dict[str, tf.Variable]:
