@@ -70,8 +70,10 @@ def _arrays(top: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
     while groups:
         place, group = groups.pop()
         count += len(group)
-        if count > MOST_OBJECTS or place.count("/") > DEPTH - 1:
-            raise ValueError(f"more than {MOST_OBJECTS} objects, or groups below {DEPTH} others")
+        if count > MOST_OBJECTS:
+            raise ValueError(f"more than {MOST_OBJECTS} objects")
+        if place.count("/") >= DEPTH:
+            raise ValueError(f"{printable(place)} is in more groups than Keras writes")
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise ValueError(f"{printable(place + name)} is a link to elsewhere, expected an array")
@@ -107,13 +109,18 @@ def _network(name: str, found: Shapes) -> tuple[ModelConfig, bool, bool]:
 @functools.cache
 def _shapes_of(config: ModelConfig) -> list[tuple[bool, bool, Shapes]]:
     """The places and shapes of a network's arrays, folded or not, numbered or not."""
-    with tf.Graph().as_default():  # its variables take no memory
-        model = build_model(config)
-        return [
-            (folded, numbered, {place: tuple(weight.shape) for place, weight in _places(network, numbered).items()})
-            for folded, network in ((False, model), (True, folded_model(config, model)))
-            for numbered in (True, False)
-        ]
+    logger, level = tf.get_logger(), tf.get_logger().level
+    logger.setLevel("ERROR")  # batch normalization calls something deprecated where there is a graph
+    try:
+        with tf.Graph().as_default():  # its variables take no memory
+            model = build_model(config)
+            return [
+                (folded, numbered, {place: tuple(weight.shape) for place, weight in _places(network, numbered).items()})
+                for folded, network in ((False, model), (True, folded_model(config, model)))
+                for numbered in (True, False)
+            ]
+    finally:
+        logger.setLevel(level)
 
 
 def _places(model: keras.Model, numbered: bool) -> dict[str, tf.Variable]:

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import pytest
 
-from rf_keras.archive import CONFIG_MEMBER, WEIGHTS_MEMBER, ModelFileError, WeightsArchive
+from rf_keras.archive import CONFIG_MEMBER, WEIGHTS_MEMBER, ModelFileError, WeightsArchive, read_dataset
 from rf_keras.config import ModelConfig, config_to_dict
 
 KERNEL = np.arange(600, dtype=np.float32).reshape(5, 120) / 7
@@ -90,6 +90,20 @@ def test_arrays_come_back_plain_and_packed(weights: bytes, tmp_path: Path) -> No
     np.testing.assert_array_equal(found["conv2d/0"], KERNEL)
     np.testing.assert_array_equal(found["conv2d/1"], BIAS)
     assert {array.dtype for array in found.values()} == {np.dtype(np.float32)}
+
+
+def test_a_chunk_is_decompressed_to_the_size_of_its_array_only() -> None:
+    """100 kB, as a chunk of 2 MB may well take, that would grow to 100 MB."""
+    with h5py.File(io.BytesIO(), "w") as file:
+        made = file.create_dataset("a", (512, 1024), np.float32, chunks=(512, 1024), shuffle=True, compression=4)
+        made.id.write_direct_chunk((0, 0), zlib.compress(MEBIBYTE * 100))
+        tracemalloc.start()
+        try:
+            with pytest.raises(ValueError, match="stored in another way"):
+                read_dataset(made, (512, 1024))
+            assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        finally:
+            tracemalloc.stop()
 
 
 def test_hdf5_packs_as_is_read_here() -> None:
