@@ -26,6 +26,7 @@ WORDS = {
     "CONTRIBUTING.md": 400,
     "docs/experiments.md": 1500,
     "docs/model-file.md": 900,
+    "docs/mesh.md": 900,
     "docs/data.md": 900,
     "docs/detect.md": 900,
     "docs/training.md": 900,
