@@ -38,6 +38,7 @@ model: $(STAMP)
 	$(EXPORT)/retinaface_mobilenet0.25_qat_320.keras --size 320 --output $(MODELS)/retinaface_mnet025_320_int8.tflite
 	$(EXPORT)/retinaface_fast_qat.keras --size 640 --output $(MODELS)/retinaface_fast_640_int8.tflite
 	$(EXPORT)/retinaface_fast_qat_320.keras --size 320 --output $(MODELS)/retinaface_fast_320_int8.tflite
+	$(EXPORT)/retinaface_fast_mesh_qat.keras --size 640 --output $(MODELS)/retinaface_fast_mesh_640_int8.tflite
 	cd $(MODELS) && sha256sum --check SHA256SUMS
 
 lint: $(STAMP)

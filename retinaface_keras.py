@@ -14,6 +14,8 @@ COMMANDS = {
     "labels": ("rf_keras.labels", "labelled pictures: checked, and from one format to another"),
     "import": ("rf_keras.import_weights", "weights of the reference network as a .keras file"),
     "qat": ("quantization.qat", "quantization-aware fine-tuning"),
+    "mesh": ("quantization.train_mesh", "a mesh branch for a trained network: dense faces and head poses"),
+    "evaluate-mesh": ("rf_keras.evaluate_mesh", "error of a model's meshes and head poses"),
     "convert": ("quantization.convert", "a .keras file or a run as a .tflite file"),
     "compare": ("quantization.compare", "float and int8 side by side, as a report"),
 }
@@ -49,7 +51,7 @@ def other_tflite() -> str | None:
 
 
 def usage() -> str:
-    lines = [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    lines = [f"  {name:<13} {text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(["retinaface COMMAND [arguments]; retinaface COMMAND --help lists its flags", "", *lines])
 
 

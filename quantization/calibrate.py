@@ -1,7 +1,7 @@
 """Activation ranges from images: what each int8 tensor of the network must hold.
 
 Observers per tensor: `minmax` (over all images) and `percentile` (mean over images of each one's 0.1 and 99.995
-percentiles). The nine outputs are treated by use: only scores and box codes of anchors that can become a face deserve
+percentiles). The outputs are treated by use: only scores and box codes of anchors that can become a face deserve
 steps.
 """
 
@@ -19,6 +19,7 @@ from quantization.graph import INPUT, FoldedNetwork, Ranges
 from quantization.leaky import align_leaky
 from quantization.simulate import input_range
 from rf_keras.config import ModelConfig
+from rf_keras.model import MESH
 from tflite.spec import ModelSpec
 
 # logit(0.0025): AP is measured from score 0.02 up, so steps below are lost on anchors that are never looked at.
@@ -88,10 +89,11 @@ def calibrate(
 
 
 class HeadRanges:
-    """Ranges of the nine outputs by what they hold at anchors that score above 0.02."""
+    """Ranges of the outputs by what they hold at anchors that score above 0.02."""
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
+        self.codes = ("box", "landmark", MESH) if config.mesh else ("box", "landmark")
         self.values: dict[str, list[np.ndarray]] = {}
 
     def add(self, outputs: dict[str, np.ndarray]) -> None:
@@ -100,7 +102,7 @@ class HeadRanges:
         for stride in self.config.strides:
             scores = outputs[f"class_{stride}"]
             self.values.setdefault(f"class_{stride}", []).append(scores.max(initial=0.0, keepdims=True).ravel())
-            for head in ("box", "landmark"):
+            for head in self.codes:
                 name = f"{head}_{stride}"
                 codes = outputs[name].reshape(*scores.shape[:2], anchors, -1)
                 self.values.setdefault(name, []).append(codes[scores > CANDIDATE_LOGIT].ravel())

@@ -7,6 +7,7 @@
     python quantization/convert.py --onnx [--int8] --weights W.keras         for ONNX Runtime, OpenVINO, ncnn
 
 The file has one input `image` and nine outputs `score_8` … `landmark_32`; `retinaface.json` inside says the rest.
+Weights with a mesh branch (quantization/train_mesh.py) give three outputs more, and the mesh's basis in the file.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from quantization.config import Recipe
 from rf_keras.config import TAUGHT_THRESHOLD, default_threshold
 from tflite.command import option, settings_of, start
 from tflite.files import replacing
+from tflite.mesh import attach_basis
 from tflite.messages import note, printable
 from tflite.spec import ModelSpec, attach_spec
 
@@ -120,10 +122,12 @@ def run(options: Options) -> dict[str, Any]:
     from quantization.export import to_tflite
     from quantization.fold import fold
     from quantization.images import find_images, load_images
+    from quantization.mesh_branch import with_branch
     from quantization.recipe import export_int8, with_stored_ranges
     from quantization.source import find_source, parse_side
     from quantization.standard_metadata import add_standard_metadata
     from quantization.verify import graph_problems
+    from rf_keras.mesh.basis import stored_basis
     from rf_keras.model_file import load_model
 
     recipe = Recipe(**options.recipe)
@@ -141,6 +145,10 @@ def run(options: Options) -> dict[str, Any]:
         f"images from {', '.join(map(printable, folders))}"
     )
     network = fold(*load_model(source.weights)[:2], *size)
+    basis = stored_basis(source.meta, network.config.mesh, str(source.weights))
+    if basis and options.onnx:
+        warn("an ONNX file has no place for the mesh's basis: written without the mesh")
+        network, basis = with_branch(network, 0).copy(*size), None
     int8 = with_stored_ranges(network, source.meta) if kind == "int8" else None
     needed = recipe.calibration_images if calibrated else CHECKED_IMAGES
     images = load_images(find_images(folders, needed), *size, antialias=network.config.antialias)
@@ -166,6 +174,8 @@ def run(options: Options) -> dict[str, Any]:
         )
     else:
         content, simulated = export_int8(int8, spec, licence)
+    if basis:
+        content = attach_basis(content, basis)
     problems = graph_problems(content, spec.mean) if simulated is not None else []
     with replacing(output) as temporary:
         temporary.write_bytes(content)

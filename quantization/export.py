@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras as keras
@@ -13,7 +14,7 @@ from quantization.rewrite import rewrite
 from rf_keras.config import ModelConfig
 
 
-def to_tflite(model: keras.Model, config: ModelConfig, kind: str) -> bytes:
+def to_tflite(model: keras.Model, config: ModelConfig, kind: str, more: Sequence[str] = ()) -> bytes:
     """Convert a model of fixed input size. The file runs at others too, after the interpreter's `resize_tensor_input`.
 
     Args:
@@ -21,13 +22,14 @@ def to_tflite(model: keras.Model, config: ModelConfig, kind: str) -> bytes:
             ranges).
         config: with `class_logits` 1.
         kind: "fp32", "fp16", "dynamic" or "int8".
+        more: names of outputs that the model has beyond the network's own.
 
     Returns:
         The flatbuffer, without metadata: one input `image` [1, H, W, 3], outputs `score_8` … `landmark_32` in its
         signature, all float32, or all int8 for kind int8. `rewrite.rewrite` has freed it of its size.
     """
     height, width = model.input.shape[1:3]
-    names = signature_names(config)
+    names = [*signature_names(config), *more]
     inputs = [tf.TensorSpec((1, height, width, 3), tf.float32, name="image")]
 
     # A concrete function with batch 1: an open batch adds SHAPE and PACK ops to the graph.

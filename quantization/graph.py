@@ -10,6 +10,7 @@ import tf_keras as keras
 from rf_keras.backbones import Tensor
 from rf_keras.config import ModelConfig
 from rf_keras.graph import call, parents, rebuild
+from rf_keras.model import output_names
 
 layers = keras.layers
 Ranges = dict[str, tuple[float, float]]  # range name (`range_keys`) → low, high in the tensor's own units
@@ -98,5 +99,5 @@ class FoldedNetwork:
 
 
 def signature_names(config: ModelConfig) -> list[str]:
-    """Names of the nine outputs in a .tflite, in the model's order: score_8 … landmark_32."""
-    return [f"{head}_{stride}" for head in ("score", "box", "landmark") for stride in config.strides]
+    """Names of the outputs in a .tflite, in the model's order: score_8 … landmark_32, then mesh_8 … if it has them."""
+    return [name.replace("class", "score") for name in output_names(config)]

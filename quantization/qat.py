@@ -21,7 +21,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from quantization.config import QatConfig, Recipe
-from rf_keras.config import WARMUP_SHARE
+from rf_keras.config import WARMUP_SHARE, check_no_mesh
 from rf_keras.distillation.config import Distillation
 from rf_keras.run_dir import (
     BEST,
@@ -141,6 +141,7 @@ def run(options: Options) -> dict[str, Any]:
         from rf_keras.model_file import read_config as read_network
 
         source = find_source(options.weights)
+        check_no_mesh(read_network(source.weights)[0], source.weights)
         config, run_dir = new_config(options, source), options.run_dir or default_run_dir("qat")
         if config.distillation is not None:
             check_teachable(read_network(source.weights)[0])

@@ -31,6 +31,7 @@ DESCRIPTIONS = {
     "score": "one logit an anchor: face minus background; probability = sigmoid",
     "box": "4 deltas an anchor: centre x and y, log of width and height, in anchor units",
     "landmark": "10 deltas an anchor: x and y of left eye, right eye, nose, left and right mouth corner",
+    "mesh": "coefficients an anchor, of the shapes in mesh.f16",
 }
 
 

@@ -58,7 +58,7 @@ def check_meta(meta: Any) -> dict[str, Any]:
 
     if not isinstance(meta, dict):
         raise ValueError(f"meta is {type(meta).__name__}, expected an object")
-    for name in ("source", "license"):
+    for name in ("source", "license", "mesh"):
         need(isinstance(meta.get(name, ""), str), name, "text")
     for name in ("train", "ap"):
         need(isinstance(meta.get(name) or {}, dict), name, "an object")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rf_keras.config import ModelConfig, config_to_dict
+from rf_keras.config import ModelConfig, check_no_mesh, config_to_dict
 from tflite.command import option, start
 from tflite.messages import printable
 
@@ -80,7 +80,8 @@ def run(options: Options) -> None:
 
     loaded = [(*load_model(path), path) for path in options.weights]
     ranges = loaded[0][2].get("quantization")
-    for _, _, meta, path in loaded:
+    for _, network, meta, path in loaded:
+        check_no_mesh(network, path)
         other = meta.get("quantization")
         if other != ranges and not (options.first_ranges and ranges and other and _alike(ranges, other)):
             expected = "the same or none (quantization-aware runs from the same weights, at the same size)"

@@ -16,6 +16,7 @@ from rf_keras.distillation.config import Distillation
 from rf_keras.input_size import fixed_sides
 from tflite.anchors import make_anchors
 from tflite.command import option
+from tflite.mesh import MAX_COEFFICIENTS
 from tflite.spec import ModelSpec
 
 T = TypeVar("T")
@@ -68,6 +69,7 @@ class ModelConfig:
         strides, anchor_sizes: pixels, per level.
         variances: (centre, size) of the box code.
         antialias: photos at least twice as large as the input are halved before they are letterboxed (`ModelSpec`).
+        mesh: coefficients of a dense face per anchor (`tflite.mesh`); 0: no mesh branch.
     """
 
     backbone: str = "mobilenet"
@@ -92,6 +94,7 @@ class ModelConfig:
         "halve photos that are at least twice as large as the input before they are letterboxed (kept in the model)",
         hidden=True,
     )
+    mesh: int = 0
 
     def __post_init__(self) -> None:
         if self.backbone == "plain":  # its name in weights of version 0.1
@@ -124,6 +127,8 @@ class ModelConfig:
             )
         if len(self.variances) != 2 or not all(0 < one <= MAX_VARIANCE for one in self.variances):
             raise ValueError(f"variances are {self.variances}, expected two numbers above 0, at most {MAX_VARIANCE:g}")
+        if not 0 <= self.mesh <= MAX_COEFFICIENTS:
+            raise ValueError(f"mesh is {self.mesh}, expected 0 to {MAX_COEFFICIENTS} coefficients")
 
     @property
     def anchors_per_cell(self) -> int:
@@ -402,6 +407,16 @@ def _value(hint: Any, found: Any, name: str) -> Any:
 def as_tuples(found: Any) -> Any:
     """Lists, also inside of lists, as tuples."""
     return tuple(map(as_tuples, found)) if isinstance(found, list) else found
+
+
+def check_no_mesh(model: ModelConfig, name: object) -> None:
+    """Refuse a network whose mesh branch would no longer fit what it is to become.
+
+    Raises:
+        ValueError: it has one; names the file.
+    """
+    if model.mesh:
+        raise ValueError(f"{name}: has a mesh branch, expected the weights that it was given to; it is trained at last")
 
 
 def default_threshold(meta: dict[str, Any]) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras as keras
 
-from rf_keras.backbones import BACKBONES, Tensor, conv_bn
+from rf_keras.backbones import BACKBONES, Tensor, activate, conv_bn
 from rf_keras.config import ModelConfig
 from rf_keras.graph import call, rebuild
 
@@ -20,11 +20,16 @@ layers = keras.layers
 BOX_CODE = 4
 LANDMARK_CODE = 10
 HEADS = ("class", "box", "landmark")
+MESH = "mesh"
+# Of `_mesh`, by stride: the kernel's side on the backbone's features; channels there, and on the context's.
+MESH_CONVS = {8: (1, 8, 8), 16: (3, 16, 32), 32: (3, 32, 32)}
 
 
 def output_names(config: ModelConfig) -> list[str]:
-    """Names of the model's outputs, in order: class, box, landmark, each finest level first (`class_8` … )."""
-    return [f"{head}_{stride}" for head in HEADS for stride in config.strides]
+    """Names of the model's outputs, in order: class, box, landmark, then mesh where there is one, each finest level
+    first (`class_8` … )."""
+    heads = (*HEADS, MESH) if config.mesh else HEADS
+    return [f"{head}_{stride}" for head in heads for stride in config.strides]
 
 
 def _fpn(features: Sequence[Tensor], config: ModelConfig) -> list[Tensor]:
@@ -59,6 +64,25 @@ def _ssh(x: Tensor, stride: int, config: ModelConfig) -> Tensor:
     return layers.Concatenate(name=f"{name}_concat")(branches)
 
 
+def _mesh(context: Tensor, feature: Tensor, stride: int, config: ModelConfig) -> Tensor:
+    """The mesh branch of one level: a 1×1 conv on its context features beside a conv on the backbone's, each with ReLU;
+    then 1×1.
+
+    The context knows where a face is and its points; how a head is turned up or down is in the backbone alone. At
+    stride 8, where most of the cells and the smallest faces are, all convs are 1×1.
+    """
+    side, of_backbone, of_context = MESH_CONVS[stride]
+
+    def conv(x: Tensor, channels: int, kernel: int, name: str) -> Tensor:
+        x = layers.Conv2D(channels, kernel, padding="same", kernel_initializer="he_normal", name=f"{name}_conv")(x)
+        return activate(x, "relu", name)
+
+    name = f"{MESH}_{stride}"
+    parts = [conv(context, of_context, 1, f"{name}_context"), conv(feature, of_backbone, side, f"{name}_backbone")]
+    x = layers.Concatenate(name=f"{name}_concat")(parts)
+    return layers.Conv2D(config.anchors_per_cell * config.mesh, 1, name=name)(x)
+
+
 def build_model(config: ModelConfig, height: int | None = None, width: int | None = None) -> keras.Model:
     """The detector.
 
@@ -69,7 +93,8 @@ def build_model(config: ModelConfig, height: int | None = None, width: int | Non
     Returns:
         A Functional model. Input float32 [B, H, W, 3], BGR − mean. Outputs: nine float32 maps [B, H/s, W/s, A·k] in the
         order of `output_names`, A anchors per cell, channel = anchor · k + component; k = `class_logits` (raw logits:
-        background, face; or face − background), 4 (box deltas), 10 (landmark deltas).
+        background, face; or face − background), 4 (box deltas), 10 (landmark deltas). With `config.mesh` three more, of
+        so many mesh coefficients.
 
     Raises:
         ValueError: unknown backbone, or a size that is no multiple of the coarsest stride.
@@ -82,7 +107,8 @@ def build_model(config: ModelConfig, height: int | None = None, width: int | Non
             raise ValueError(f"input size {height} × {width}: each side must be a multiple of {coarsest}")
 
     image = keras.Input((height, width, 3), name="image")
-    pyramid = _fpn(BACKBONES[config.backbone](image, config), config)
+    features = BACKBONES[config.backbone](image, config)
+    pyramid = _fpn(features, config)
     contexts = [_ssh(x, stride, config) for x, stride in zip(pyramid, config.strides, strict=True)]
     codes = {"class": config.class_logits, "box": BOX_CODE, "landmark": LANDMARK_CODE}
     outputs = [
@@ -95,6 +121,9 @@ def build_model(config: ModelConfig, height: int | None = None, width: int | Non
         for head in HEADS
         for stride, x in zip(config.strides, contexts, strict=True)
     ]
+    if config.mesh:
+        levels = zip(contexts, features, config.strides, strict=True)
+        outputs += [_mesh(context, feature, stride, config) for context, feature, stride in levels]
     return keras.Model(image, outputs, name="retinaface")
 
 
@@ -128,7 +157,7 @@ def face_logit(class_map: tf.Tensor, config: ModelConfig) -> tf.Tensor:
 
 
 def flatten_outputs(outputs: Sequence[tf.Tensor], config: ModelConfig) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The nine maps as per-anchor tensors, in the order of the anchors.
+    """The nine maps as per-anchor tensors, in the order of the anchors; maps beyond the nine are left out.
 
     Returns:
         logits [B, A, 2] (background, face; a one-logit head s becomes 0, s), deltas [B, A, 4], landmarks [B, A, 10],
@@ -143,4 +172,4 @@ def flatten_outputs(outputs: Sequence[tf.Tensor], config: ModelConfig) -> tuple[
     logits = flat(outputs[:levels], config.class_logits)
     if config.class_logits == 1:
         logits = tf.concat([tf.zeros_like(logits), logits], axis=-1)
-    return logits, flat(outputs[levels : 2 * levels], BOX_CODE), flat(outputs[2 * levels :], LANDMARK_CODE)
+    return logits, flat(outputs[levels : 2 * levels], BOX_CODE), flat(outputs[2 * levels : 3 * levels], LANDMARK_CODE)

@@ -15,7 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rf_keras.config import FINE_TUNING, PRESETS, SYNTHETIC, ModelConfig, TrainConfig, fine_tuning_of, fitted, kept
+from rf_keras.config import (
+    FINE_TUNING,
+    PRESETS,
+    SYNTHETIC,
+    ModelConfig,
+    TrainConfig,
+    check_no_mesh,
+    fine_tuning_of,
+    fitted,
+    kept,
+)
 from rf_keras.distillation.config import Distillation
 from rf_keras.labels import MAX_MISSING, LabelError, check_apart
 from rf_keras.run_dir import (
@@ -148,6 +158,7 @@ def prepare(options: Options) -> tuple[TrainConfig, Path]:
 
         defaults = {} if options.repeat else fine_tuning_of(PRESETS[name])
         network, meta = read_network(init)
+        check_no_mesh(network, init)
         base = dataclasses.replace(base, model=network, **defaults)
     config = changed(base, options)
     if not options.repeat:

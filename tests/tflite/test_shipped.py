@@ -13,10 +13,12 @@ import pytest
 
 from tflite.detector import FaceDetector
 from tflite.images import read_image
+from tflite.postprocess import Detections
 from tflite.shipped import DEFAULT_MODEL, find_model, model_names
 from tflite.spec import SpecError, read_spec
 
 MODELS = sorted(DEFAULT_MODEL.parent.glob("*.tflite"))
+LARGEST = {"mnet025": 600_000, "mesh": 1_400_000, "fast": 1_200_000}  # bytes; the first name that fits counts
 
 
 def test_default_model_ships_and_all_are_listed(root: Path) -> None:
@@ -26,10 +28,10 @@ def test_default_model_ships_and_all_are_listed(root: Path) -> None:
     for path in MODELS:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         assert listed[path.name] == digest and digest in changes
-        assert path.stat().st_size <= (600_000 if "mnet025" in path.name else 1_200_000)
+        assert path.stat().st_size <= next(most for name, most in LARGEST.items() if name in path.name)
     for path in sorted((root / "rf_keras" / "weights").iterdir()):
         assert f"{path.name}` |" in changes and hashlib.sha256(path.read_bytes()).hexdigest() in changes, path.name
-        assert path.stat().st_size < 2_000_000
+        assert path.stat().st_size < (2_200_000 if "mesh" in path.name else 2_000_000)
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
@@ -49,8 +51,21 @@ def test_finds_the_face(path: Path) -> None:
     assert np.all(faces.landmarks[0][:2, 1] < nose[1]) and nose[1] < left_mouth[1]
 
 
+def test_a_mesh_changes_no_face() -> None:
+    image = read_image(Path(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
+    with FaceDetector("fast_640", num_threads=1) as plain, FaceDetector("fast_mesh_640", num_threads=1) as dense:
+        before, after = plain.detect(image, 0.02), dense.detect(image, 0.02)
+    assert after.mesh is not None and after.pose is not None
+    assert Detections(after.boxes, after.scores, after.landmarks) == before and before.mesh is None
+    face, mesh = after[0], after.mesh[0]
+    side = face.box.x2 - face.box.x1
+    points = np.stack([mesh[[33, 133]].mean(axis=0), mesh[[362, 263]].mean(axis=0), mesh[1], mesh[61], mesh[291]])
+    assert np.abs(points[:, :2] - np.array(face.landmarks)).max() < 0.12 * side
+    assert np.abs(after.pose[0]).max() < 20  # she looks at the camera
+
+
 def test_short_names() -> None:
-    assert model_names() == ["fast_320", "fast_640", "mnet025_320", "mnet025_640"]
+    assert model_names() == ["fast_320", "fast_640", "fast_mesh_640", "mnet025_320", "mnet025_640"]
     for name in model_names():
         assert find_model(name) in MODELS and name in find_model(name).name
     assert find_model(None) == DEFAULT_MODEL == find_model("fast_640")
