@@ -457,7 +457,7 @@ EVALUATE = changes(
     ("first = first_on_face(r.matches)\n        face,", "first = r.matches.face >= 0\n        face,"),
     ("r.truth.valid[face] & (true != -1).any(axis=(1, 2))", "(true != -1).any(axis=(1, 2))"),
     ("(true != -1).any(axis=(1, 2))", "(true != -1).all(axis=(1, 2))"),
-    ("np.sqrt(sides[:, 0] * sides[:, 1])", "np.maximum(sides[:, 0], sides[:, 1])"),
+    ("return np.sqrt(sides[:, 0] * sides[:, 1])", "return np.maximum(sides[:, 0], sides[:, 1])"),
     ("SAME_BOX_IOU = 0.9", "SAME_BOX_IOU = 0.0"),
 )
 
