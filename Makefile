@@ -46,9 +46,10 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy rf_keras quantization tflite benchmarks
 
-# Without the option xdist starts files of few tests last, and those are the slowest: one worker would end alone.
+# Without the option xdist starts files of few tests last, and those are the slowest: one worker would end alone. Where a
+# worker dies, xdist would wait for its other tests for ever.
 test: lint
-	$(BIN)/python -m pytest tests --ignore tests/android --ignore tests/cpp -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests --ignore tests/android --ignore tests/cpp -n 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
 # What some tests skip without: other runtimes, Spark (which also needs java).
 .PHONY: optional
