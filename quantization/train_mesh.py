@@ -22,6 +22,7 @@ from tflite.command import option, start
 from tflite.messages import printable
 
 HELD_OUT = 25  # of so many pictures one is only measured
+SIGNIFICANT_BITS = 10  # of kernels tuned for int8, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,7 @@ def run(options: Options) -> dict[str, Any]:
     from quantization.mesh_branch import BranchTrainer, set_branch, with_branch
     from quantization.mesh_features import SOURCES, FeatureRunner, collect, feature_file
     from quantization.recipe import with_stored_ranges
+    from quantization.shorten import shorten_kernels
     from quantization.source import find_source
     from rf_keras.labels import read_labels
     from rf_keras.mesh.basis import fit_basis, text_of
@@ -95,6 +97,7 @@ def run(options: Options) -> dict[str, Any]:
     facts = {**meta, "mesh": text_of(basis)}
     if int8:
         facts["quantization"] = {**meta["quantization"], "ranges": ranges}
+        shorten_kernels(result.model, SIGNIFICANT_BITS)  # only an export follows
     save_model(result.model, result.config, options.output, facts)
     print(f"wrote {printable(options.output)}")
     return figures

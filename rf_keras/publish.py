@@ -54,8 +54,13 @@ def round_kernels(model: keras.Model, bits: int) -> None:
     """
     for weight in model.weights:
         if len(weight.shape) > 1:
-            mantissa, exponent = np.frexp(weight.numpy())
-            weight.assign(np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits))
+            weight.assign(rounded(weight.numpy(), bits))
+
+
+def rounded(values: np.ndarray, bits: int) -> np.ndarray:
+    """`values` with `bits` significant bits each."""
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits)
 
 
 def without_folders(value: Any) -> Any:

@@ -31,7 +31,7 @@ def test_default_model_ships_and_all_are_listed(root: Path) -> None:
         assert path.stat().st_size <= next(most for name, most in LARGEST.items() if name in path.name)
     for path in sorted((root / "rf_keras" / "weights").iterdir()):
         assert f"{path.name}` |" in changes and hashlib.sha256(path.read_bytes()).hexdigest() in changes, path.name
-        assert path.stat().st_size < (2_200_000 if "mesh" in path.name else 2_000_000)
+        assert path.stat().st_size < 2_000_000
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
