@@ -21,7 +21,7 @@ from tflite.anchors import make_anchors
 from tflite.decode import Candidates, decode_boxes, decode_landmarks
 from tflite.detector import FaceDetector
 from tflite.interpreter import ModelError
-from tflite.onnx_runtimes import Run, candidates, in_onnx_runtime, in_openvino, onnx_session, onnx_spec
+from tflite.onnx_runtimes import Run, candidates, in_onnx_runtime, in_openvino, onnx_session, onnx_spec, openvino_core
 from tflite.postprocess import Detections, detections_from_candidates
 from tflite.preprocess import letterbox
 from tflite.spec import ModelSpec
@@ -194,8 +194,8 @@ def onnxruntime(file: str, height: int, width: int) -> Peer:
 
 def openvino(file: str, height: int, width: int) -> Peer:
     """The reference ONNX file in OpenVINO."""
-    module, version = installed("openvino")
-    core = module.Core()
+    _, version = installed("openvino")
+    core = openvino_core()
     model = core.read_model(file)
     model.reshape([1, 3, height, width])
     settings = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,19 +58,36 @@ def in_onnx_runtime(path: Path, threads: int) -> tuple[Run, str]:
     return lambda blob: dict(zip(names, session.run(names, {"image": blob}), strict=True)), runtime
 
 
+@functools.cache
+def openvino_core() -> Any:
+    """OpenVINO's `Core`, one for the whole process.
+
+    Its CPU plugin gives the thread that first compiles a model another stack for signal handlers. When the last user
+    of the plugin goes, that memory goes too, and the thread keeps it if it is another one that lets go: its next
+    signal, Ctrl-C for instance, then ends the process without a word. So nothing here lets go.
+
+    Raises:
+        ModelError: OpenVINO is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise ModelError(f"OpenVINO is not installed ({one_line(error)})") from error
+    return openvino.Core()
+
+
 def in_openvino(path: Path, threads: int) -> tuple[Run, str]:
     """The network, and the runtime's name.
 
     Raises:
         ModelError: OpenVINO is not installed or cannot load the file.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise ModelError(f"OpenVINO is not installed ({one_line(error)})") from error
+    core = openvino_core()
+    import openvino
+
     settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     try:
-        request = openvino.Core().compile_model(str(path), "CPU", settings).create_infer_request()
+        request = core.compile_model(str(path), "CPU", settings).create_infer_request()
     except Exception as error:
         raise ModelError(f"{printable(path)}: OpenVINO cannot load the file ({one_line(error)})") from error
     names = [output.any_name for output in request.model_outputs]

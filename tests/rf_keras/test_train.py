@@ -26,7 +26,6 @@ from rf_keras.model_file import load_model
 from rf_keras.run_dir import METRICS, newest_run, newest_training_run, read_config
 from rf_keras.synthetic import make_dataset
 from tests.durability import Disk
-from tests.signals import receive
 from tflite.command import parse
 
 # 12 images of 64 px in batches of 4: three steps an epoch, a second each.
@@ -122,7 +121,7 @@ def test_stopped_in_validation_then_the_newest_checkpoint_is_damaged(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stop(*arguments: object) -> None:
-        receive(signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     run_dir = tmp_path / "run"
     with monkeypatch.context() as patch:
