@@ -22,7 +22,6 @@ from tflite.command import option, start
 from tflite.messages import printable
 
 HELD_OUT = 25  # of so many pictures one is only measured
-SIGNIFICANT_BITS = 10  # of kernels tuned for int8, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +96,7 @@ def run(options: Options) -> dict[str, Any]:
     facts = {**meta, "mesh": text_of(basis)}
     if int8:
         facts["quantization"] = {**meta["quantization"], "ranges": ranges}
-        shorten_kernels(result.model, SIGNIFICANT_BITS)  # only an export follows
+        shorten_kernels(result.model)  # only an export follows
     save_model(result.model, result.config, options.output, facts)
     print(f"wrote {printable(options.output)}")
     return figures
