@@ -49,8 +49,8 @@ class DetectOptions:
     model: str = option(DEFAULT_NAME, "model file (.tflite), or the name of a shipped one: fast_320, mnet025_640, …")
     input_size: InputSize = option(
         AUTO,
-        "pixels of the network's input: auto (the model's own, or a side 3/4 or 3/5 of it where the picture fits), "
-        "HEIGHTxWIDTH of multiples of 32 from 64 to 1280, or own (the model's)",
+        "pixels of the network's input: auto (the model's own, or a side 3/4, 7/10 or 3/5 of it where the picture "
+        "fits), HEIGHTxWIDTH of multiples of 32 from 64 to 1280, or own (the model's)",
         parse=parse_input_size,
     )
     source: str | None = option(

@@ -59,9 +59,9 @@ class FaceDetector:
             file written by quantization/convert.py, or its bytes; by default "fast_640".
         num_threads: threads of the interpreter; by default one per core, at most 4.
         input_size: of the network's input, in pixels: "auto", the model's own or, where the picture at the model's own
-            scale fits, one with a side shortened to 3/4 or 3/5 (`tflite.shapes.auto_shape`): the same faces without
-            computing the empty part; (height, width), multiples of 32 from 64 to 1,280: every picture is scaled to fit
-            it; None, the model's own, as a file that runs at no other has it anyway.
+            scale fits, one with a side shortened to 3/4, 7/10 or 3/5 (`tflite.shapes.auto_shape`): the same faces
+            without computing the empty part; (height, width), multiples of 32 from 64 to 1,280: every picture is scaled
+            to fit it; None, the model's own, as a file that runs at no other has it anyway.
         delegate: PATH[:key=value…] of a shared library that runs the network on an accelerator, through the
             interpreter's load_delegate. Where it cannot be used, the CPU is, and `interpreter_name` says why.
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 MULTIPLE = 32  # pixels: the coarsest stride
 SMALLEST, LARGEST = 64, 1280  # pixels per side: what a size that is asked for may be
-# What a side may be shortened to: cameras give 16:9 and 4:3. Few, as another shape costs half the time of a detection.
-PARTS = ((3, 5), (3, 4), (1, 1))
+# What a side may be shortened to: cameras give 16:9, 3:2 and 4:3. Few, as another shape costs half the time of a
+# detection.
+PARTS = ((3, 5), (7, 10), (3, 4), (1, 1))
 AUTO, OWN = "auto", "own"
 
 InputSize = str | tuple[int, int] | None
 
 
 def shortened(side: int) -> list[int]:
-    """3/5, 3/4 and all of a side in pixels, each up to a multiple of 32: of 640, 384, 480 and 640."""
+    """3/5, 7/10, 3/4 and all of a side in pixels, each up to a multiple of 32: of 640, 384, 448, 480 and 640."""
     return [-(-side * part // (whole * MULTIPLE)) * MULTIPLE for part, whole in PARTS]
 
 

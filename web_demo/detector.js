@@ -80,8 +80,8 @@ export class FaceDetector {
    * @param {URL | string} [options.litert] folder of LiteRT's WebAssembly files, `litert/` beside this file by default
    * @param {string} [options.name] what to call the model in errors
    * @param {'auto' | 'own'} [options.inputSize] "auto": the model's own input or, where the picture fits, one with a side
-   *   shortened to 3/5 or 3/4: less time for the same faces; "own": always the model's own. A file that runs at its own
-   *   shape only, because its constants hold it, does so.
+   *   shortened to 3/5, 7/10 or 3/4: less time for the same faces; "own": always the model's own. A file that runs at
+   *   its own shape only, because its constants hold it, does so.
    * @returns {Promise<FaceDetector>}
    * @throws {import('./spec.js').SpecError} no TFLite model, or its metadata is missing or invalid
    * @throws {import('./flatbuffer.js').ModelError} LiteRT cannot load it, or its tensors contradict the metadata

@@ -4,6 +4,7 @@ const MULTIPLE = 32; // pixels: the coarsest stride
 // What a side may be shortened to.
 const PARTS = [
   [3, 5],
+  [7, 10],
   [3, 4],
 ];
 
@@ -30,8 +31,8 @@ function shortened(side, numerator, denominator) {
  * @param {number} imageWidth
  * @param {number} height of the model's own input in pixels, a multiple of 32
  * @param {number} width
- * @returns {[number, number]} height and width: one is the model's own, the other 3/5, 3/4 or all of the model's own, up
- *   to a multiple of 32
+ * @returns {[number, number]} height and width: one is the model's own, the other 3/5, 7/10, 3/4 or all of the model's
+ *   own, up to a multiple of 32
  */
 export function autoShape(imageHeight, imageWidth, height, width) {
   if (height * imageWidth <= width * imageHeight) {

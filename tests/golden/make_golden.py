@@ -273,9 +273,10 @@ def letterbox_cases() -> list[dict[str, Any]]:
 
 
 def allowed_sides(own: int) -> list[int]:
-    """What a side of a model's input may be: the least multiples of 32 that are 3/5, 3/4 and all of its own."""
+    """What a side of a model's input may be: the least multiples of 32 that are 3/5, 7/10, 3/4 and all of its own."""
     multiples = range(32, own + 32, 32)
-    return [next(side for side in multiples if side * whole >= own * part) for part, whole in ((3, 5), (3, 4), (1, 1))]
+    parts = ((3, 5), (7, 10), (3, 4), (1, 1))
+    return [next(side for side in multiples if side * whole >= own * part) for part, whole in parts]
 
 
 def auto_shape_cases() -> list[dict[str, Any]]:

@@ -21,12 +21,13 @@ OWN = st.integers(1, 40).map(lambda count: 32 * count)
         ((1280, 720), (640, 640), (640, 384)),
         ((3000, 4000), (320, 320), (256, 320)),  # 240 rows
         ((577, 1000), (640, 640), (384, 640)),  # 369.28
-        ((601, 1000), (640, 640), (480, 640)),  # 384.64: would round to 385
-        ((6004, 10000), (640, 640), (480, 640)),  # 384.256 would round to 384, where the scale would be another
+        ((601, 1000), (640, 640), (448, 640)),  # 384.64: would round to 385
+        ((6004, 10000), (640, 640), (448, 640)),  # 384.256 would round to 384, where the scale would be another
         ((6000, 10000), (640, 640), (384, 640)),
-        ((2, 3), (640, 640), (480, 640)),  # 427 rows
+        ((2, 3), (640, 640), (448, 640)),  # 427 rows
         ((7501, 10000), (640, 640), (640, 640)),  # 480.064
         ((1, 5000), (640, 640), (384, 640)),
+        ((7001, 10000), (640, 640), (480, 640)),  # 448.064
         ((5000, 1), (640, 640), (640, 384)),
         ((1, 1), (640, 640), (640, 640)),
         ((9, 16), (320, 320), (192, 320)),
@@ -46,9 +47,10 @@ def test_the_smallest_that_holds_the_letterboxed_picture(
 ) -> None:
     shape = auto_shape(height, width, own_height, own_width)
     letterboxed = letterbox_size(height, width, own_height, own_width)
-    five = {(own_height, side) for side in shortened(own_width)} | {(side, own_width) for side in shortened(own_height)}
-    assert len(five) <= 5 and all(side % 32 == 0 for sides in five for side in sides)
-    same = [sides for sides in five if letterbox_size(height, width, *sides) == letterboxed]
+    seven = {(own_height, side) for side in shortened(own_width)}
+    seven |= {(side, own_width) for side in shortened(own_height)}
+    assert len(seven) <= 7 and all(side % 32 == 0 for sides in seven for side in sides)
+    same = [sides for sides in seven if letterbox_size(height, width, *sides) == letterboxed]
     assert shape in same
     assert shape[0] * shape[1] == min(rows * columns for rows, columns in same)
     assert auto_shape(width, height, own_width, own_height) == shape[::-1]
@@ -56,9 +58,10 @@ def test_the_smallest_that_holds_the_letterboxed_picture(
 
 @given(side=OWN)
 def test_what_a_side_is_shortened_to(side: int) -> None:
-    least, middle, most = shortened(side)
-    assert 0 <= least - 3 * side / 5 < 32 and 0 <= middle - 3 * side / 4 < 32 and most == side
-    assert shortened(640) == [384, 480, 640] and shortened(320) == [192, 256, 320]
+    *shorter, most = shortened(side)
+    assert all(0 <= found - side * part < 32 for found, part in zip(shorter, (0.6, 0.7, 0.75), strict=True))
+    assert most == side
+    assert shortened(640) == [384, 448, 480, 640] and shortened(320) == [192, 224, 256, 320]
 
 
 @pytest.mark.parametrize(

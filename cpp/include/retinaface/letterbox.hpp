@@ -76,11 +76,11 @@ struct Shape {
 inline bool operator==(const Shape& a, const Shape& b) { return a.height == b.height && a.width == b.width; }
 
 // The smallest of a model's shapes that holds the letterboxed picture at the scale of the model's own input: one side is
-// the model's own, the other 3/5, 3/4 or all of it, up to a multiple of 32. Few, as another shape costs half the time of
-// a detection. Whole numbers: in float, 384 rows could come out as 384.0000001 and take 480.
+// the model's own, the other 3/5, 7/10, 3/4 or all of it, up to a multiple of 32. Few, as another shape costs half the
+// time of a detection. Whole numbers: in float, 384 rows could come out as 384.0000001 and take 480.
 inline Shape auto_shape(int image_height, int image_width, Shape own) {
   const auto shortened = [](int side, std::int64_t numerator, std::int64_t denominator) {
-    for (const auto& [part, whole] : {std::pair(3, 5), std::pair(3, 4)}) {
+    for (const auto& [part, whole] : {std::pair(3, 5), std::pair(7, 10), std::pair(3, 4)}) {
       const int unit = whole * 32, found = (side * part + unit - 1) / unit * 32;
       if (found * denominator >= numerator) return found;
     }

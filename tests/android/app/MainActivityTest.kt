@@ -260,7 +260,7 @@ class MainActivityTest {
         activity.onRequestPermissionsResult(1, arrayOf("camera"), intArrayOf(-1))
         assertEquals(300 to 200, showPhoto(png(300, 200)).bitmap.run { width to height })
         assertTrue(status, status.startsWith("photo_status[1 faces"))
-        assertArrayEquals(intArrayOf(1, 480, 640, 3), Interpreter.lastShape)
+        assertArrayEquals(intArrayOf(1, 448, 640, 3), Interpreter.lastShape)
         assertEquals(1, activity.asked.size)
     }
 

@@ -7,13 +7,13 @@ data class Shape(
 )
 
 private const val MULTIPLE = 32 // pixels: the coarsest stride
-private val PARTS = listOf(3 to 5, 3 to 4, 1 to 1) // of a side, that it may be shortened to
+private val PARTS = listOf(3 to 5, 7 to 10, 3 to 4, 1 to 1) // of a side, that it may be shortened to
 
 /**
  * The smallest of a model's shapes that holds the letterboxed picture at the scale of [own] (twin of
  * `tflite/shapes.py`): the same faces without computing the empty part.
  *
- * @return one side is [own]'s, the other 3/5, 3/4 or all of [own]'s, up to a multiple of 32.
+ * @return one side is [own]'s, the other 3/5, 7/10, 3/4 or all of [own]'s, up to a multiple of 32.
  */
 fun autoShape(
     imageHeight: Int,

@@ -66,7 +66,7 @@ class ImageTest {
         assertEquals(Shape(384, 640), autoShape(1, 5000, own))
         // 6000·640 / 10000 = 384 exactly; a row more needs the next shape.
         assertEquals(Shape(384, 640), autoShape(6000, 10000, own))
-        assertEquals(Shape(480, 640), autoShape(6001, 10000, own))
+        assertEquals(Shape(448, 640), autoShape(6001, 10000, own))
         assertEquals(Shape(640, 640), autoShape(7501, 10000, own))
         assertEquals(Shape(256, 320), autoShape(480, 640, Shape(320, 320)))
     }
