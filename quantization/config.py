@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from rf_keras.distillation.config import Distillation
@@ -76,6 +77,7 @@ class QatConfig:
     multibox: bool = option(False, "the training loss on labels")
     closeups: float = option(0.0, "share of the images that show one of their faces filling the frame, 0 to 1")
     learn_ranges: bool = option(False, "train the activation ranges instead of freezing them")
+    layers: str = option("", "regular expression: layers whose names begin so learn (empty: all)", hidden=True)
     ema_decay: float = option(0.99, "of the averaged weights that are kept", hidden=True)
     val_images: int = option(16, "images held out for choosing the best weights", hidden=True)
     val_every: int = option(100, "steps between validations and checkpoints", hidden=True)
@@ -95,6 +97,10 @@ class QatConfig:
         need(self.warmup_steps >= 0, "warmup_steps", "0 or more")
         need(0 <= self.closeups <= 1, "closeups", "a share between 0 and 1")
         need(0 <= self.ema_decay < 1, "ema_decay", "a number from 0 to below 1")
+        try:
+            re.compile(self.layers)
+        except re.error as error:
+            raise ValueError(f"layers is {self.layers!r}, expected a regular expression ({error})") from error
         folders = len(self.data_dirs)
         need(len(self.data_weights) in (0, folders), "data_weights", f"one for each of {folders} data folders")
         learns = self.distill or self.multibox or self.distillation is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from quantization.config import QatConfig
 from quantization.distill import distillation_loss
+from quantization.quantizers import inner_layer
 from rf_keras.augment_config import AugmentConfig
 from rf_keras.checkpoints import FOLDER as CHECKPOINTS
 from rf_keras.checkpoints import Checkpoints
@@ -47,14 +49,34 @@ def network_input(batch: Batch) -> tf.Tensor:
     return tf.cast(batch["image"], tf.float32) - tf.constant(ModelSpec.mean, tf.float32)
 
 
-class Tuned:
-    """A model after a phase, with its averaged and its best weights."""
+def learning_variables(model: keras.Model, names: str) -> list[tf.Variable]:
+    """The trainable variables of a simulated network (`simulate.simulate`) in layers whose names begin with a match of
+    the regular expression, each once.
 
-    def __init__(self, model: keras.Model, average: Sequence[tf.Variable], best: Sequence[tf.Variable]) -> None:
-        self.model, self.average, self.best = model, average, best
+    Raises:
+        ValueError: there is no such layer.
+    """
+    chosen = [layer for layer in model.layers if re.match(names, inner_layer(layer).name)]
+    found = {id(variable): variable for layer in chosen for variable in layer.trainable_variables}
+    if not found:
+        raise ValueError(f"layers is {names!r}, expected the beginning of layers' names, such as ssh_32")
+    return list(found.values())
+
+
+class Tuned:
+    """A model after a phase: the variables that learn, their averages and their best values."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        variables: Sequence[tf.Variable],
+        average: Sequence[tf.Variable],
+        best: Sequence[tf.Variable],
+    ) -> None:
+        self.model, self.variables, self.average, self.best = model, variables, average, best
 
     def _set(self, values: Sequence[tf.Variable]) -> keras.Model:
-        for variable, value in zip(self.model.trainable_variables, values, strict=True):
+        for variable, value in zip(self.variables, values, strict=True):
             variable.assign(value)
         return self.model
 
@@ -125,7 +147,7 @@ class Tuner:
         keras.utils.set_random_seed(config.seed)
 
         # ------------------------------------------------------------------------------------------- state
-        variables = model.trainable_variables
+        variables = learning_variables(model, config.layers)
         optimizer = keras.optimizers.Adam(config.learning_rate, jit_compile=False)
         optimizer.build(variables)
         average = [tf.Variable(v, trainable=False) for v in variables]
@@ -140,7 +162,7 @@ class Tuner:
             refuse_without_checkpoint(self.run_dir)
         first = int(step)
         log = MetricsLog(self.run_dir, first, COLUMNS, PANELS)
-        tuned = Tuned(model, average, best)
+        tuned = Tuned(model, variables, average, best)
 
         # ------------------------------------------------------------------------------------------- data
         data = self._data(replace(AUGMENT, closeup_share=config.closeups), config.batch)
@@ -245,11 +267,11 @@ class Tuner:
         teacher, else from the float network if that is imitated, else the loss on labels. The weights in training are
         put back."""
         model = tuned.model
-        current = [variable.numpy() for variable in model.trainable_variables]
+        current = [variable.numpy() for variable in tuned.variables]
         tuned.set_average()
         loss = self._loss_of(model)
         losses = [float(loss(batch)) for batch in self.validation]
-        for variable, value in zip(model.trainable_variables, current, strict=True):
+        for variable, value in zip(tuned.variables, current, strict=True):
             variable.assign(value)
         return float(np.mean(losses))
 

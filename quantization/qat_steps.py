@@ -136,7 +136,8 @@ def run_all(config: QatConfig, run_dir: Path) -> dict[str, Any]:
     samples, sizes = read_samples(config)
     original, network, meta = prepare(config, run_dir)
     teacher = config.distillation.teacher if config.distillation else ""
-    mine = part("quantization-aware tuning", config.steps * config.batch, [config.size], config.data_dirs, teacher)
+    what = "quantization-aware tuning" + f" of {config.layers}" * bool(config.layers)
+    mine = part(what, config.steps * config.batch, [config.size], config.data_dirs, teacher)
     parts = [*parts_of(meta), mine]
     origin = meta.get("source", Path(config.weights).name)
     meta = meta | {"source": f"{origin}; quantization-aware tuning by rf_keras"}

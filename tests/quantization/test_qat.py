@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from rf_keras.config import SMALL_ANCHORS, ModelConfig
 from rf_keras.distillation.config import Distillation
 from rf_keras.distillation.losses import teacher_sums
 from rf_keras.distillation.teacher import Scrfd
+from rf_keras.history import PART
 from rf_keras.labels import LabelError
 from rf_keras.losses import multibox_sums, normalize
 from rf_keras.matching import match
@@ -98,6 +100,39 @@ def test_the_end_sets_int8_beside_float(finished: Path) -> None:
     assert before["images"] == after["images"] == 2 and before["faces"] == after["faces"] > 10
     # Not 100: boxes of a random network are degenerate, and one answer may stand on another's.
     assert before["ap"] > after["ap"] > 0 and after["nme"] > before["nme"] == 0
+
+
+def test_layers_that_do_not_learn_stay(config: QatConfig, finished: Path, labelled: Path, tmp_path: Path) -> None:
+    names = "ssh_8|class_8|box_8"
+    one_level = dataclasses.replace(
+        config, weights=str(finished / "last.keras"), data_dirs=(str(labelled),), multibox=True, layers=names
+    )
+    one_level = dataclasses.replace(one_level, distill=False, learn_ranges=True, learning_rate=1e-2)
+    create_run(tmp_path / "run", one_level)
+    qat_steps.run_all(one_level, tmp_path / "run")
+    (before, _, old), (after, _, new) = (load_model(run / "last.keras") for run in (finished, tmp_path / "run"))
+    changed = {
+        layer.name
+        for layer in before.layers
+        if layer.get_weights()
+        and not np.array_equal(layer.get_weights()[0], after.get_layer(layer.name).get_weights()[0])
+    }
+    assert {name.partition("_")[0] for name in changed} == {"ssh", "class", "box"}
+    assert all(re.match(names, name) for name in changed)
+    ranges = old["quantization"]["ranges"], new["quantization"]["ranges"]
+    moved = {name for name in ranges[0] if not np.allclose(ranges[0][name], ranges[1][name], rtol=1e-6)}
+    assert moved
+    assert all(re.match(names, name) for name in moved)
+    assert new["parts"][-1][PART[0]] == f"quantization-aware tuning of {names}"
+
+
+def test_no_layer_of_that_name(config: QatConfig, tmp_path: Path) -> None:
+    nothing = dataclasses.replace(config, layers="ssh_64")
+    create_run(tmp_path / "run", nothing)
+    with pytest.raises(ValueError, match="layers is 'ssh_64', expected the beginning of layers' names"):
+        qat_steps.run_all(nothing, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"layers is '\(', expected a regular expression"):
+        dataclasses.replace(config, layers="(")
 
 
 def test_loss_of_equal_outputs_is_zero_and_counts_what_either_finds() -> None:
@@ -226,7 +261,8 @@ def test_held_out_loss_of_labels(config: QatConfig, labelled: Path, tmp_path: Pa
         by_hand.append(float(normalize(sums, sums.positives, sums.positives_with_landmarks).total))
     assert min(by_hand) > 0
     values = [tf.Variable(value) for value in original.trainable_variables]
-    assert tuner._validation_loss(qat_loop.Tuned(original, values, values)) == pytest.approx(np.mean(by_hand), rel=1e-5)
+    tuned = qat_loop.Tuned(original, original.trainable_variables, values, values)
+    assert tuner._validation_loss(tuned) == pytest.approx(np.mean(by_hand), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +345,8 @@ def test_a_teacher_instead_of_the_float_network(config: QatConfig, labelled: Pat
         sums = teacher_sums(outputs, tf.constant(teacher(image)), anchors, network.variances)
         by_hand.append(float(normalize(sums, sums.positives, sums.positives).total))
     values = [tf.Variable(value) for value in original.trainable_variables]
-    assert tuner._validation_loss(qat_loop.Tuned(original, values, values)) == pytest.approx(np.mean(by_hand), rel=1e-5)
+    tuned = qat_loop.Tuned(original, original.trainable_variables, values, values)
+    assert tuner._validation_loss(tuned) == pytest.approx(np.mean(by_hand), rel=1e-5)
 
 
 @pytest.mark.parametrize(
