@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from tflite.command import option
@@ -21,10 +22,15 @@ class Distillation:
         (),
         "per --data_dir 1 where its labels correct the teacher's scores, 0 where not, e.g. because a network made them",
     )
+    part_weight: float = option(
+        1.0, "with closeups: what the score counts where a box would be a part of a large face", hidden=True
+    )
 
     def __post_init__(self) -> None:
         if not self.teacher:
-            raise ValueError("teacher_mirror and correct_with_labels mean nothing without a --teacher")
+            raise ValueError("teacher_mirror, correct_with_labels and part_weight mean nothing without a --teacher")
+        if not 0 < self.part_weight < math.inf:
+            raise ValueError(f"part_weight is {self.part_weight}, expected a positive number")
         if not set(self.correct_with_labels) <= {0, 1}:
             raise ValueError(f"correct_with_labels is {self.correct_with_labels}, expected 0 or 1 for each data folder")
 

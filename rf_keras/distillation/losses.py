@@ -48,13 +48,14 @@ def taught_sums(
         large_faces: learn faces that fill the frame from their labels (`large_faces_by_labels`).
     """
     anchors = tf.constant(network.anchors(size, size))
-    targets = batch["teacher"]
+    targets, score_weights = batch["teacher"], None
     if any(distillation.correct_with_labels):
         targets = corrected_by_labels(targets, batch["in_view"], batch["corrected"], size)
     if large_faces:
         matched = match(batch["boxes"], batch["count"], network, size, size)
-        targets = large_faces_by_labels(targets, batch["boxes"], batch["landmarks"], matched, anchors, size)
-    return teacher_sums(predictions, targets, anchors, network.variances)
+        targets, parts = large_faces_by_labels(targets, batch["boxes"], batch["landmarks"], matched, anchors, size)
+        score_weights = tf.where(parts, float(distillation.part_weight), 1.0)
+    return teacher_sums(predictions, targets, anchors, network.variances, score_weights)
 
 
 def teacher_sums(
@@ -62,6 +63,7 @@ def teacher_sums(
     teacher_outputs: tf.Tensor,
     anchors: tf.Tensor,
     variances: tuple[float, float],
+    score_weights: tf.Tensor | None = None,
 ) -> LossSums:
     """The three loss sums of a batch whose targets are another detector's outputs (knowledge distillation).
 
@@ -70,6 +72,7 @@ def teacher_sums(
         teacher_outputs: float32 [B, A, 15], per anchor score, box and points in pixels (`teacher.Scrfd`).
         anchors: float32 [A, 3], pixels.
         variances: of the box code.
+        score_weights: float32 [B, A], what each anchor's score counts; 1 by default.
 
     Returns:
         Quality focal loss of the score (Li et al. 2020, β = 2) over all anchors; smooth-L1 of the codes weighted by the
@@ -88,9 +91,12 @@ def teacher_sums(
     true_points = tf.reshape(teacher_outputs[..., 5:], tf.concat([tf.shape(teacher_outputs)[:-1], [5, 2]], axis=0))
     point_error = tf.where(weight[..., None] > 0, points - encode_landmarks(true_points, anchors, variances), 0.0)
     weights = tf.reduce_sum(weight)
+    focal = tf.square(tf.sigmoid(logit) - score) * entropy
+    if score_weights is not None:
+        focal *= score_weights
     return LossSums(
         box=tf.reduce_sum(weight[..., None] * smooth_l1(box_error)),
-        classes=TEACHER_SCORE_WEIGHT * tf.reduce_sum(tf.square(tf.sigmoid(logit) - score) * entropy),
+        classes=TEACHER_SCORE_WEIGHT * tf.reduce_sum(focal),
         landmark=TEACHER_LANDMARK_WEIGHT * tf.reduce_sum(weight[..., None] * smooth_l1(point_error)),
         positives=weights,
         positives_with_landmarks=weights,
@@ -176,7 +182,7 @@ def large_faces_by_labels(
     matched: tf.Tensor,
     anchors: tf.Tensor,
     size: int,
-) -> tf.Tensor:
+) -> tuple[tf.Tensor, tf.Tensor]:
     """A teacher's answers with those about faces that fill the frame replaced by their labels.
 
     SCRFD finds three in a hundred faces whose box nearly is the picture, and parts of others; the labels know them.
@@ -189,7 +195,9 @@ def large_faces_by_labels(
         size: side of the images, pixels.
 
     Returns:
-        float32 [B, A, 15]. Anchors matched to a face whose longer side is at least `LARGE_FACE` of `size` and whose
+        float32 [B, A, 15], and bool [B, A]: anchors whose answer would be a part of a face.
+
+        Anchors matched to a face whose longer side is at least `LARGE_FACE` of `size` and whose
         landmarks are known predict that label; the score is `LARGE_SCORE` on the face's best anchor, and less on
         others in the ratio of their IoU, so that NMS keeps the best. Other anchors of which the teacher's box is
         mostly inside such a face predict nothing, unless that box is another labelled face's.
@@ -228,7 +236,7 @@ def large_faces_by_labels(
     kept = tf.scatter_nd(tf.stack([image, at], -1), kept, tf.shape(score))
     scores = tf.where(part, kept, teacher_outputs[..., 0])
     rest = tf.concat([scores[..., None], teacher_outputs[..., 1:]], axis=-1)
-    return tf.where(on_large[..., None], label, rest)
+    return tf.where(on_large[..., None], label, rest), part & (kept == 0) & ~on_large
 
 
 def _intersection(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

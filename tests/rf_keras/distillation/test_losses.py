@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rf_keras.distillation.losses import corrected_by_labels, large_faces_by_labels, pairwise_iou, teacher_sums
+from rf_keras.config import ModelConfig
+from rf_keras.distillation.config import Distillation
+from rf_keras.distillation.losses import (
+    corrected_by_labels,
+    large_faces_by_labels,
+    pairwise_iou,
+    taught_sums,
+    teacher_sums,
+)
+from rf_keras.matching import match
 
 
 def test_labels_correct_scores_by_hand() -> None:
@@ -75,18 +84,20 @@ def test_labels_replace_the_teacher_on_large_faces_by_hand() -> None:
     answers = np.full((1, 5, 15), 7, np.float32)
     answers[0, :, 0] = [0.2, 0.3, 0.6, 0.7, 0.1]
     answers[0, :, 1:5] = [[0, 0, 9, 9], [0, 0, 9, 9], [42, 42, 58, 58], [18, 18, 32, 32], [82, 82, 98, 98]]
-    learned = large_faces_by_labels(tf.constant(answers), boxes, landmarks, matched, anchors, 100).numpy()[0]
+    targets, parts = large_faces_by_labels(tf.constant(answers), boxes, landmarks, matched, anchors, 100)
+    learned = targets.numpy()[0]
     # IoU of the anchors' squares with the face: 3600 / 4096, and 62·60 = 3720 − 10·60 … of the one moved by 10.
     fit = np.array([3600 / 4096, 52 * 60 / (3600 + 4096 - 52 * 60)])
     assert learned[:2, 0] == pytest.approx(0.9 * fit / fit[0], rel=1e-5)
     assert learned[0, 1:].tolist() == [20, 20, 80, 80, *[50] * 10]
     assert learned[2, 0] == 0, "a part of the face is none"
+    assert parts.numpy()[0].tolist() == [False, False, True, False, False]
     assert learned[3].tolist() == answers[0, 3].tolist(), "but another face before it is one"
     assert learned[4].tolist() == answers[0, 4].tolist()
     # Without landmarks, or when it is smaller, the teacher's word stands.
     for unknown, side in ((tf.fill([1, 3, 5, 2], -1.0), 100), (landmarks, 241)):
-        kept = large_faces_by_labels(tf.constant(answers), boxes, unknown, matched, anchors, side)
-        assert kept.numpy().tolist() == answers.tolist()
+        kept, parts = large_faces_by_labels(tf.constant(answers), boxes, unknown, matched, anchors, side)
+        assert kept.numpy().tolist() == answers.tolist() and not parts.numpy().any()
 
 
 def test_iou_of_pairs() -> None:
@@ -112,6 +123,29 @@ def test_loss_by_hand() -> None:
     assert float(sums.box) == pytest.approx(0.8 * (0.5 * 0.5**2 + 0.5 * (math.log(1.2) / 0.2) ** 2), rel=1e-4)
     assert float(sums.landmark) == pytest.approx(0.25 * 0.8 * 5 * (3 - 0.5), rel=1e-5)
     assert float(sums.positives) == float(sums.positives_with_landmarks) == pytest.approx(0.8)
+
+
+def test_what_parts_of_faces_count() -> None:
+    """A face of 60 pixels in 64: each anchor of which the teacher's box lies in it counts `part_weight` times."""
+    network = ModelConfig(class_logits=1)
+    anchors = network.anchors(64, 64)
+    random = np.random.default_rng(0)
+    answers = np.zeros((1, len(anchors), 15), np.float32)
+    answers[0, :, 1:3], answers[0, :, 3:5] = anchors[:, :2] - 3, anchors[:, :2] + 3
+    predictions = [tf.constant(random.standard_normal((1, len(anchors), width)), tf.float32) for width in (2, 4, 10)]
+    face = np.array([[[2, 2, 62, 62]]], np.float32)
+    batch = {"teacher": tf.constant(answers), "boxes": tf.constant(face), "count": tf.constant([1])}
+    batch["landmarks"] = tf.fill([1, 1, 5, 2], 30.0)
+
+    def score_sum(weight: float) -> float:
+        settings = Distillation("teacher", part_weight=weight)
+        return float(taught_sums(predictions, batch, settings, network, 64, large_faces=True).classes)
+
+    logits = (predictions[0][0, :, 1] - predictions[0][0, :, 0]).numpy()
+    focal = 8 * np.log1p(np.exp(logits)) / (1 + np.exp(-logits)) ** 2
+    parts = match(batch["boxes"], batch["count"], network, 64, 64).numpy()[0] < 0
+    assert 0 < parts.sum() < len(anchors), "all boxes lie in the face, but for the anchors that are to find it"
+    assert score_sum(4) - score_sum(1) == pytest.approx(3 * focal[parts].sum(), rel=1e-3)
 
 
 def test_the_floor_of_a_teachers_scores() -> None:
