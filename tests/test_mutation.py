@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,37 @@ def test_each_text_is_found_once_and_its_tests_exist(root: Path) -> None:
         except SyntaxError as error:
             problems.append(f"{mutant}: {error}")
     assert not problems, "\n".join(problems)
+
+
+def kotlin_and_cpp(script: Path) -> list[tuple[str, str, str]]:
+    """File, old and new text of each `Mutant(…)` in a script, which is not run: it needs compilers."""
+    calls = [node for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.Call)]
+    found = [call.args for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Mutant"]
+    return [(ast.literal_eval(a), ast.literal_eval(b), ast.literal_eval(c)) for a, b, c in found]
+
+
+def javascript(script: Path) -> list[tuple[str, str, str]]:
+    """The same of the list in a module, which Python reads alike."""
+    rows = ast.literal_eval(script.read_text().partition("const MUTANTS = ")[2].partition("\n];")[0] + "]")
+    return [(file, old, new) for file, old, new in rows]
+
+
+@pytest.mark.parametrize(
+    ("read", "script", "code", "least"),
+    [
+        (kotlin_and_cpp, "tests/android/mutation.py", "android_demo/core/src/main/kotlin/org/retinaface/core", 75),
+        (kotlin_and_cpp, "tests/cpp/mutation.py", "cpp/include/retinaface", 41),
+        (javascript, "tests/web/mutation.mjs", "web_demo", 39),
+    ],
+)
+def test_each_text_of_another_language_is_found_once(
+    root: Path, read: Callable[[Path], list[tuple[str, str, str]]], script: str, code: str, least: int
+) -> None:
+    mutants = read(root / script)
+    assert len(set(mutants)) == len(mutants) >= least
+    for file, old, new in mutants:
+        text = (root / code / file).read_text(encoding="utf-8")
+        assert text.count(old) == 1 and new != old, (file, old, text.count(old))
 
 
 def test_the_list_is_long_and_has_no_mutant_twice() -> None:

@@ -91,6 +91,7 @@ MUTANTS = (
     Mutant("InputTable.kt", "out.putFloat(green[(pixel shr 8) and 0xff])", "out.putFloat(green[pixel and 0xff])"),
     Mutant("Shape.kt", "side * part + whole * MULTIPLE - 1", "side * part + whole * MULTIPLE"),
     Mutant("Shape.kt", "3 to 4, ", ""),
+    Mutant("Shape.kt", "7 to 10, ", ""),
     Mutant("Shape.kt", "denominator >= numerator", "denominator > numerator"),
     Mutant("Shape.kt", "MULTIPLE = 32", "MULTIPLE = 64"),
     Mutant("Shape.kt", "imageWidth <= own.width.toLong()", "imageWidth >= own.width.toLong()"),

@@ -78,6 +78,7 @@ const MUTANTS = [
   ['letterbox.js', 'value / input.scale + 0.5', 'value / input.scale + 0.4'],
   ['shapes.js', '[3, 5]', '[2, 5]'],
   ['shapes.js', '[3, 4]', '[7, 8]'],
+  ['shapes.js', '[7, 10]', '[8, 11]'],
   ['shapes.js', '(left ? MULTIPLE : 0)', 'MULTIPLE'],
   ['shapes.js', '>= numerator', '> numerator'],
   ['shapes.js', 'height * imageWidth <= width * imageHeight', 'imageWidth <= imageHeight'],
