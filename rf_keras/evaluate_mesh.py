@@ -1,10 +1,11 @@
 """Error of a model's meshes and head poses against the teacher's, on the faces of a labelled folder.
 
-    python -m rf_keras.evaluate_mesh --model M.tflite --data_dir D
+    python -m rf_keras.evaluate_mesh --model M.tflite --data_dir D [--line_from PHOTOS]
 
 Mean distance of the 468 vertices in percent of √(w·h) of the labelled box, in the picture (2D) and in space (3D), and
 the mean error of yaw, pitch and roll in degrees: of faces from 64 pixels on that the model finds and whose mesh the
-teacher is given (`rf_keras/mesh/targets.py`), by size and by yaw.
+teacher is given (`rf_keras/mesh/targets.py`), by size and by yaw. Box and five points say much of a mesh already:
+--line_from fits that on other pictures, for comparison.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ class Options:
 
     model: Path = option(text="model with a mesh (.tflite)")
     data_dir: Path = option(text="folder of labelled pictures, of any format that rf_keras.labels reads")
+    line_from: Path | None = option(
+        None, "folder of labelled pictures: a linear map from five points to meshes is fitted to its faces and measured"
+    )
     max_missing: float = option(
         MAX_MISSING, "largest share of labelled images that may be missing or unreadable, 0 to 1", low=0, high=1
     )
@@ -34,7 +38,7 @@ def text_of(table: dict[str, dict[str, Any]]) -> str:
     """The table for people."""
     lines = [f"{'faces':>22} {'2D %':>6} {'3D %':>6} {'yaw°':>6} {'pitch°':>6} {'roll°':>6}"]
     for name, row in table.items():
-        values = "".join(f" {row[key]:6.2f}" for key in ("2d", "3d", "yaw", "pitch", "roll")) if row["faces"] else ""
+        values = "".join(f" {row[key]:6.2f}" for key in ("2d", "3d", "yaw", "pitch", "roll") if key in row)
         lines.append(f"{name:16} {row['faces']:5}{values}")
     return "\n".join(lines)
 
@@ -46,20 +50,25 @@ def run(options: Options) -> dict[str, Any]:
         ValueError: anything the user got wrong; one line.
     """
     from rf_keras.labels import read_labels
-    from rf_keras.mesh.evaluation import evaluate_meshes
+    from rf_keras.mesh.evaluation import MeshResults, evaluate_meshes
     from rf_keras.mesh.targets import mesh_targets
     from tflite.detector import FaceDetector
 
     with FaceDetector(options.model) as detector:
         if detector.basis is None:
             raise ValueError(f"{options.model}: has no mesh, expected one of weights of quantization/train_mesh.py")
-        targets = mesh_targets(read_labels(options.data_dir, options.max_missing), options.data_dir.name)
-        results = evaluate_meshes(detector, targets)
+
+        def results_on(folder: Path) -> MeshResults:
+            return evaluate_meshes(detector, mesh_targets(read_labels(folder, options.max_missing), folder.name))
+
+        results = results_on(options.data_dir)
         print(
             f"{printable(options.model)} on {printable(options.data_dir)}: {len(results.side)} found of "
             f"{results.targets} faces with a mesh; {detector.interpreter_name}"
         )
-    table = results.table()
+        table = results.table()
+        if options.line_from is not None:
+            table["from five points"] = results.line_from_points(results_on(options.line_from))
     print(text_of(table))
     return table
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from rf_keras.mesh.basis import in_box_units
 from rf_keras.mesh.targets import MOST_APART, MeshTargets
 from tflite.detector import FaceDetector
 from tflite.images import read_image
@@ -38,6 +39,7 @@ class MeshResults:
         meshes: float32 [N, 468, 3], the teacher's, in pixels.
         poses: float32 [N, 3], of the teacher's meshes, degrees.
         side: float32 [N], shorter side of the labelled box in pixels.
+        unit: float32 [N], its √(w·h) in pixels.
         apart: float32 [N], how far the teacher's two answers are from one another (`MeshTargets.apart`).
         in_picture, in_space: float32 [N], `mesh_errors` in percent of √(w·h) of the labelled box.
     """
@@ -47,6 +49,7 @@ class MeshResults:
     meshes: np.ndarray
     poses: np.ndarray
     side: np.ndarray
+    unit: np.ndarray
     apart: np.ndarray
     in_picture: np.ndarray
     in_space: np.ndarray
@@ -75,6 +78,34 @@ class MeshResults:
             rows[f"yaw {low:.0f} to {high:.0f}°"] = self.figures(large & (yaw >= low) & (yaw < high))
         rows["teacher sure"] = self.figures(large & (self.apart <= MOST_APART))
         return rows
+
+    def line_from_points(self, training: MeshResults) -> dict[str, Any]:
+        """Faces from 64 pixels on with meshes that follow from the box and its five points alone, by the linear map of
+        least squares over the faces of `training` of which the teacher is sure: what a mesh branch must be better than.
+
+        Returns:
+            `figures` without angles.
+        """
+        learned = training.apart <= MOST_APART
+        known = in_box_units(training.meshes, training.faces.boxes)[learned].reshape(learned.sum(), -1)
+        line = np.linalg.lstsq(_points_in_boxes(training.faces)[learned], known, rcond=None)[0]
+        large = self.side >= SMALLEST_FACE
+        if not large.any():
+            return {"faces": 0}
+        meshes = (_points_in_boxes(self.faces) @ line).reshape(self.meshes.shape)
+        sides = self.faces.boxes[:, 2:] - self.faces.boxes[:, :2]
+        apart = (meshes - in_box_units(self.meshes, self.faces.boxes)) * np.sqrt(sides.prod(axis=1))[:, None, None]
+        errors = (100 * error[large] / self.unit[large] for error in mesh_errors(apart, np.zeros_like(apart)))
+        flat, deep = (round(float(error.mean()), 2) for error in errors)
+        return {"faces": int(large.sum()), "2d": flat, "3d": deep}
+
+
+def _points_in_boxes(faces: Detections) -> np.ndarray:
+    """float64 [N, 12]: five points from the box's centre in units of √(w·h), log of the box's w/h, and 1."""
+    sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).astype(np.float64)
+    centres = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
+    points = (faces.landmarks - centres[:, None]) / np.sqrt(sides.prod(axis=1))[:, None, None]
+    return np.column_stack((points.reshape(len(faces), -1), np.log(sides[:, 0] / sides[:, 1]), np.ones(len(faces))))
 
 
 def evaluate_meshes(detector: FaceDetector, targets: MeshTargets) -> MeshResults:
@@ -110,9 +141,8 @@ def evaluate_meshes(detector: FaceDetector, targets: MeshTargets) -> MeshResults
     sides = boxes[:, 2:] - boxes[:, :2]
     # z is relative: only its shape counts, not where its zero is.
     level = np.array((0, 0, 1), np.float32) * faces.mesh.mean(axis=1, keepdims=True)
-    in_picture, in_space = (
-        100 * error / np.sqrt(sides.prod(axis=1)) for error in mesh_errors(faces.mesh - level, expected)
-    )
+    unit = np.sqrt(sides.prod(axis=1))
+    in_picture, in_space = (100 * error / unit for error in mesh_errors(faces.mesh - level, expected))
     poses = detector.basis.poses(expected)
     return MeshResults(
         len(targets.sample),
@@ -120,6 +150,7 @@ def evaluate_meshes(detector: FaceDetector, targets: MeshTargets) -> MeshResults
         expected,
         poses,
         sides.min(axis=1),
+        unit,
         targets.apart[np.array(at)],
         in_picture,
         in_space,

@@ -14,7 +14,7 @@ from rf_keras.config import FAST, ModelConfig, check_no_mesh
 from rf_keras.labels import Sample
 from rf_keras.mesh import targets
 from rf_keras.mesh.basis import fit_basis, in_box_units, stored_basis, text_of
-from rf_keras.mesh.evaluation import evaluate_meshes, mesh_errors, paired
+from rf_keras.mesh.evaluation import MeshResults, evaluate_meshes, mesh_errors, paired
 from rf_keras.mesh.mirror import MIRROR, mirrored
 from rf_keras.mesh.targets import mesh_targets
 from rf_keras.mesh.teacher import CROP_SIZE, MeshTeacher, crop_matrix
@@ -193,6 +193,37 @@ def test_evaluation_by_hand(samples: list[Sample]) -> None:
     unit = 100 / np.sqrt(40 * 80)
     assert row == {"faces": 1, "2d": round(2 * unit, 2), "3d": round(2 * unit, 2), "yaw": 1, "pitch": 2, "roll": 1}
     assert results.table()["from 64 px"] == {"faces": 0} and results.targets == 1
+
+
+def line_results(count: int, seed: int) -> MeshResults:
+    """Faces whose vertices are a linear function of their five points in the box, and of nothing else."""
+    rng = np.random.default_rng(seed)
+    boxes = rng.uniform(0, 50, (count, 2))
+    boxes = np.column_stack((boxes, boxes + rng.uniform(100, 200, (count, 2))))
+    sides = boxes[:, 2:] - boxes[:, :2]
+    unit = np.sqrt(sides.prod(axis=1))
+    points = rng.normal(0, 0.2, (count, 5, 2))
+    line = np.random.default_rng(9).normal(0, 0.1, (10, 3 * VERTICES))
+    meshes = (points.reshape(count, -1) @ line).reshape(count, VERTICES, 3) * unit[:, None, None]
+    centres = np.column_stack(((boxes[:, :2] + boxes[:, 2:]) / 2, np.zeros(count)))[:, None]
+    landmarks = points * unit[:, None, None] + centres[..., :2]
+    faces = Detections(boxes, np.ones(count), landmarks, meshes + centres, np.zeros((count, 3)))
+    none = np.zeros(count)
+    return MeshResults(count, faces, meshes + centres, none, sides.min(axis=1), unit, none, none, none)
+
+
+def test_a_line_from_five_points() -> None:
+    training, results = line_results(40, 0), line_results(7, 1)
+    assert results.line_from_points(training) == {"faces": 7, "2d": 0.0, "3d": 0.0}
+    # Where the teacher is not sure nothing is learned: a tenth of √(w·h) off there changes nothing.
+    wrong = training.meshes + np.where(np.arange(40) % 2, 0.1, 0)[:, None, None] * training.unit[:, None, None]
+    unsure = dataclasses.replace(training, meshes=wrong, apart=np.where(np.arange(40) % 2, 1.0, 0.0))
+    assert results.line_from_points(unsure) == {"faces": 7, "2d": 0.0, "3d": 0.0}
+    # The teacher's meshes 3 % further right.
+    shifted = dataclasses.replace(results, meshes=results.meshes + [0.03, 0, 0] * results.unit[:, None, None])
+    assert shifted.line_from_points(training) == {"faces": 7, "2d": 3.0, "3d": 3.0}
+    small = dataclasses.replace(results, side=np.full(7, 63.0))
+    assert small.line_from_points(training) == {"faces": 0}
 
 
 def test_network_with_a_mesh() -> None:
