@@ -27,6 +27,7 @@ from rf_keras.run_dir import BEST, LAST
 from tflite.finding import expand_inputs
 
 ORIGINAL = "original.keras"  # the folded float network that the run imitates
+TUNED_BY = "quantization-aware tuning by rf_keras"  # at the end of a weights file's source
 START = "start.keras"  # the folded, equalized network with its ranges, before the first step
 
 
@@ -139,8 +140,8 @@ def run_all(config: QatConfig, run_dir: Path) -> dict[str, Any]:
     what = "quantization-aware tuning" + f" of {config.layers}" * bool(config.layers)
     mine = part(what, config.steps * config.batch, [config.size], config.data_dirs, teacher)
     parts = [*parts_of(meta), mine]
-    origin = meta.get("source", Path(config.weights).name)
-    meta = meta | {"source": f"{origin}; quantization-aware tuning by rf_keras"}
+    origin = str(meta.get("source", Path(config.weights).name))
+    meta = meta | {"source": origin if origin.endswith(TUNED_BY) else f"{origin}; {TUNED_BY}"}
     meta |= {"parts": parts, "images_seen": images_seen(parts)}
     meta.pop("ap", None)
     start, ranges = start_point(FoldedNetwork.of(load_model(run_dir / ORIGINAL)[0], network), config, run_dir, meta)

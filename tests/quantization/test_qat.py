@@ -124,6 +124,7 @@ def test_layers_that_do_not_learn_stay(config: QatConfig, finished: Path, labell
     assert moved
     assert all(re.match(names, name) for name in moved)
     assert new["parts"][-1][PART[0]] == f"quantization-aware tuning of {names}"
+    assert new["source"] == old["source"] == "random; quantization-aware tuning by rf_keras"
 
 
 def test_no_layer_of_that_name(config: QatConfig, tmp_path: Path) -> None:
