@@ -19,7 +19,7 @@ import pytest
 
 from rf_keras.synthetic import make_dataset
 from tests.optional import missing, needed
-from tests.quantization.conftest import photos, tiny, weights_file  # noqa: F401  # fixtures
+from tests.quantization.conftest import photos, shallow_file  # noqa: F401  # fixtures
 from tflite.detector import FaceDetector
 from tflite.images import read_image
 from tflite.spec import read_spec
@@ -128,14 +128,14 @@ def test_spark_in_local_mode(root: Path, tmp_path: Path) -> None:
 
 def test_convert_in_python(
     root: Path,
-    weights_file: Path,  # noqa: F811
+    shallow_file: Path,  # noqa: F811
     photos: Path,  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = tmp_path / "m.tflite"
-    monkeypatch.setattr(sys, "argv", ["convert_in_python.py", str(weights_file), str(photos), str(output), "64"])
+    monkeypatch.setattr(sys, "argv", ["convert_in_python.py", str(shallow_file), str(photos), str(output), "64"])
     runpy.run_path(str(root / "examples" / "convert_in_python.py"), run_name="__main__")
     assert read_spec(output).quantization == "int8-ptq" and read_spec(output).input_width == 64
     assert "default threshold 0.5, runs on ai_edge_litert" in capsys.readouterr().out
@@ -143,14 +143,14 @@ def test_convert_in_python(
 
 def test_fine_tune(
     root: Path,
-    weights_file: Path,  # noqa: F811
+    shallow_file: Path,  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     labelled = make_dataset(tmp_path / "faces", 32, seed=5, size=96)
     output = tmp_path / "output"
-    arguments = [str(weights_file), str(labelled), str(labelled), str(output), "64", "1", "2"]
+    arguments = [str(shallow_file), str(labelled), str(labelled), str(output), "64", "1", "2"]
     monkeypatch.setattr(sys, "argv", ["fine_tune.py", *arguments])
     runpy.run_path(str(root / "examples" / "fine_tune.py"), run_name="__main__")
     assert read_spec(output / "model.tflite").quantization == "int8-qat"

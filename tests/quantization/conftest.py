@@ -20,6 +20,7 @@ from rf_keras.model_file import save_model
 
 SIZE = 64
 TINY = ModelConfig(backbone="mobilenet", width=0.125, neck_channels=8, ssh_channels=8)
+SHALLOW = ModelConfig(backbone="fast", width=0.5, blocks=(0, 0), neck_channels=8, ssh_channels=8)
 
 
 def randomize(model: keras.Model, seed: int = 0) -> keras.Model:
@@ -78,6 +79,15 @@ def simulated(folded: FoldedNetwork, ranges: Ranges) -> keras.Model:
 @pytest.fixture(scope="session")
 def int8_file(simulated: keras.Model, folded: FoldedNetwork) -> bytes:
     return to_tflite(simulated, folded.config, "int8")
+
+
+@pytest.fixture(scope="session")
+def shallow_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a network of few layers, for whole commands: each of them traces it several times."""
+    keras.utils.set_random_seed(1)
+    path = tmp_path_factory.mktemp("weights") / "shallow.keras"
+    save_model(randomize(build_model(SHALLOW)), SHALLOW, path, {"source": "random"})
+    return path
 
 
 @pytest.fixture(scope="session")

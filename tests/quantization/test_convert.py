@@ -33,9 +33,9 @@ def parsed(module: Any, *arguments: str | Path) -> Any:
 
 
 def test_same_input_gives_the_same_bytes_as_script_and_as_module(
-    weights_file: Path, photos: Path, root: Path, tmp_path: Path
+    shallow_file: Path, photos: Path, root: Path, tmp_path: Path
 ) -> None:
-    arguments = ("--int8", "--weights", weights_file, "--data_dir", photos, "--size", SIZE, "--score_threshold", 0.3)
+    arguments = ("--int8", "--weights", shallow_file, "--data_dir", photos, "--size", SIZE, "--score_threshold", 0.3)
     first = command("quantization/convert.py", *arguments, "--output", tmp_path / "a.tflite", cwd=root)
     assert first.returncode == 0, first.stderr
     assert "int8-ptq" in first.stdout and "CONV_2D" in first.stdout and "difference to the float model" in first.stdout
