@@ -40,7 +40,9 @@ FORBIDDEN = {
     "a path of somebody's machine": re.compile(r"(?<![\w.])/(?:work|home|root|Users|mnt)/\w"),
     "a reference to what no reader has": re.compile(r"\bDESIGN(?:\.md)? ?§|\bREVIEW(?:\.md)? ?§|\.\./shared|wider/dev"),
     "how the work went": re.compile(
-        r"shipped (?:before|earlier|once|then|still)|one look|(?:this|last|next|earlier|of one|another) sessions?\b",
+        # With brackets, so that the rule does not break itself.
+        r"shippe[d] (?:before|earlier|once|then|still)|one loo[k]|"
+        r"(?:this|last|next|earlier|of one|another) sessio[n]s?\b",
         re.I,
     ),
 }
