@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,13 +65,19 @@ def prepare(config: QatConfig, run_dir: Path) -> tuple[keras.Model, ModelConfig,
     """Write and return the original, its configuration and meta facts: the float network, folded.
 
     It stays in the run, so that a resume needs nothing else.
+
+    Raises:
+        ValueError: `layers` means none of its layers.
     """
     path = run_dir / ORIGINAL
     if not path.exists():
         model, network, meta = load_model(config.weights)
         folded = fold(model, network)
         save_model(folded.model, folded.config, path, meta)
-    return load_model(path)
+    original = load_model(path)
+    if not any(layer.weights and re.match(config.layers, layer.name) for layer in original[0].layers):
+        raise ValueError(f"layers is {config.layers!r}, expected the beginning of layers' names, such as ssh_32")
+    return original
 
 
 def quantization_meta(config: QatConfig, ranges: Ranges) -> dict[str, Any]:

@@ -50,25 +50,26 @@ def run(options: Options) -> dict[str, Any]:
         ValueError: anything the user got wrong; one line.
     """
     from rf_keras.labels import read_labels
-    from rf_keras.mesh.evaluation import MeshResults, evaluate_meshes
+    from rf_keras.mesh.evaluation import evaluate_meshes
     from rf_keras.mesh.targets import mesh_targets
     from tflite.detector import FaceDetector
 
     with FaceDetector(options.model) as detector:
         if detector.basis is None:
             raise ValueError(f"{options.model}: has no mesh, expected one of weights of quantization/train_mesh.py")
-
-        def results_on(folder: Path) -> MeshResults:
-            return evaluate_meshes(detector, mesh_targets(read_labels(folder, options.max_missing), folder.name))
-
-        results = results_on(options.data_dir)
+        folders = [options.data_dir, *([options.line_from] if options.line_from else [])]
+        sets = [read_labels(folder, options.max_missing) for folder in folders]  # all, before the first is detected on
+        results, *others = (
+            evaluate_meshes(detector, mesh_targets(samples, folder.name))
+            for samples, folder in zip(sets, folders, strict=True)
+        )
         print(
             f"{printable(options.model)} on {printable(options.data_dir)}: {len(results.side)} found of "
             f"{results.targets} faces with a mesh; {detector.interpreter_name}"
         )
         table = results.table()
-        if options.line_from is not None:
-            table["from five points"] = results.line_from_points(results_on(options.line_from))
+        for training in others:
+            table["from five points"] = results.line_from_points(training)
     print(text_of(table))
     return table
 

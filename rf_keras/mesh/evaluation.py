@@ -19,6 +19,7 @@ from tflite.postprocess import POSE_NAMES, Detections, joined
 LEAST_OVERLAP = 0.5  # IoU of a detection with the labelled box
 SMALLEST_FACE = 64.0  # pixels of the shorter side in the picture
 SIZES = (32.0, 64.0, 128.0, 256.0, np.inf)  # pixels of the shorter side
+POINT_INPUTS = 12  # of `_points_in_boxes`
 YAWS = (0.0, 30.0, 60.0, 180.0)  # degrees to either side
 
 
@@ -85,8 +86,13 @@ class MeshResults:
 
         Returns:
             `figures` without angles.
+
+        Raises:
+            ValueError: `training` has fewer such faces than the map has inputs.
         """
         learned = training.apart <= MOST_APART
+        if learned.sum() < POINT_INPUTS:
+            raise ValueError(f"a line from five points needs {POINT_INPUTS} faces or more, found {learned.sum()}")
         known = in_box_units(training.meshes, training.faces.boxes)[learned].reshape(learned.sum(), -1)
         line = np.linalg.lstsq(_points_in_boxes(training.faces)[learned], known, rcond=None)[0]
         large = self.side >= SMALLEST_FACE

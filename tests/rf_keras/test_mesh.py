@@ -224,6 +224,8 @@ def test_a_line_from_five_points() -> None:
     assert shifted.line_from_points(training) == {"faces": 7, "2d": 3.0, "3d": 3.0}
     small = dataclasses.replace(results, side=np.full(7, 63.0))
     assert small.line_from_points(training) == {"faces": 0}
+    with pytest.raises(ValueError, match="needs 12 faces or more, found 7"):
+        training.line_from_points(results)
 
 
 def test_network_with_a_mesh() -> None:
