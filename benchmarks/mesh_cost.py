@@ -2,7 +2,7 @@
 
     python benchmarks/mesh_cost.py [--model M.tflite] [--plain P.tflite] [--runs 150] [--json F]
 
-The two networks run in turns on one thread, by the thread's CPU time, which other work on the machine disturbs least.
+The two networks run in turns on one thread, by the process's CPU time, which other work on the machine disturbs least.
 """
 
 from __future__ import annotations

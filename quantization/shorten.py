@@ -1,4 +1,4 @@
-"""Kernels in as few bits as their int8 values need: a weights file of half the size that exports the same."""
+"""Kernels in as few bits as their int8 values need: a smaller weights file that exports the same."""
 
 from __future__ import annotations
 
