@@ -23,7 +23,7 @@ from tflite.messages import printable
 class Options:
     """What to evaluate, and on which images."""
 
-    model: Path = option(text="model with a mesh (.tflite)")
+    model: str = option(text="model with a mesh (.tflite), or the name of a shipped one")
     data_dir: Path = option(text="folder of labelled pictures, of any format that rf_keras.labels reads")
     line_from: Path | None = option(
         None, "folder of labelled pictures: a linear map from five points to meshes is fitted to its faces and measured"
@@ -56,7 +56,7 @@ def run(options: Options) -> dict[str, Any]:
 
     with FaceDetector(options.model) as detector:
         if detector.basis is None:
-            raise ValueError(f"{options.model}: has no mesh, expected one of weights of quantization/train_mesh.py")
+            raise ValueError(f"{printable(options.model)}: has no mesh, expected a file of train_mesh.py's weights")
         folders = [options.data_dir, *([options.line_from] if options.line_from else [])]
         sets = [read_labels(folder, options.max_missing) for folder in folders]  # all, before the first is detected on
         results, *others = (
